@@ -63,6 +63,12 @@ def test_the_papers_form_is_a_log_between_markers_and_a_tagged_answer():
     assert answer(True, "paper").startswith(opening("paper") + "YES")
 
 
+@pytest.mark.parametrize(("patch", "result"), [("diff", "patch"), ("", "empty patch")])
+def test_the_plain_form_tells_whether_a_patch_came_of_the_reply(patch, result):
+    asked = question(rollout("a", 0).model_copy(update={"patch": patch}), "plain")
+    assert [message.content for message in asked] == [f"issue\n\nreply\n\n{result}\n\nYES or NO?"]
+
+
 def test_user_messages_in_a_row_are_one_turn():
     contents = [("user", "a"), ("user", "b"), ("assistant", "c"), ("user", "d")]
     text = transcript(rollout("a", 0, messages=[Message(role=role, content=content) for role, content in contents]))

@@ -2,7 +2,7 @@
 
 The paper's form (section B.5; FACTS of the released notebooks): a system message with the criteria, then the whole
 interaction as text between markers, and a question whose answer stands in a judgement tag. The plain form, for models
-too small for instructions, is the first user message of the rollout, the last reply, and nothing else.
+too small for instructions, is the first user message of the rollout, the last reply, and whether a patch came of it.
 """
 
 from typing import Literal
@@ -25,7 +25,9 @@ def question(rollout: Rollout, form: Form) -> list[Message]:
     if form == "plain":
         asked = next(message.content for message in rollout.messages if message.role == "user")
         replies = [message.content for message in rollout.messages if message.role == "assistant"]
-        return [Message(role="user", content=f"{asked}\n\n{replies[-1] if replies else ''}\n\n{YES} or {NO}?")]
+        replied = replies[-1] if replies else ""
+        result = "patch" if rollout.patch else "empty patch"
+        return [Message(role="user", content=f"{asked}\n\n{replied}\n\n{result}\n\n{YES} or {NO}?")]
     log = f"----- BEGIN LOG -----\n{transcript(rollout)}\n----- END LOG -----"
     return [
         Message(role="system", content=CRITERIA),

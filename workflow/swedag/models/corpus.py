@@ -19,9 +19,8 @@ from swedag import edits
 from swedag.artifacts import sha256
 from swedag.errors import SwedagError
 from swedag.issues import issue_text
-from swedag.judgement import answer, question
 from swedag.mutations import Bug, bugs_in
-from swedag.trajectory import Message, Rollout
+from swedag.trajectory import Message
 
 # Tests, demonstrations and parts that some distributions package apart: left out, so that machines see the same files.
 _LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "tkinter", "ensurepip", "msilib", "pydoc_data"}
@@ -43,7 +42,6 @@ class CorpusSettings(BaseModel):
     bugs_per_function: int = Field(4, ge=1, description="Most bugs put into one function, each a conversation")
     declined: float = Field(0.0, ge=0, le=1, description="Share of answers that make no edit")
     misplaced: float = Field(0.0, ge=0, le=1, description="Share of answers that change a place that was right")
-    judgements: float = Field(0.0, ge=0, le=1, description="Share of conversations that ask whether an answer is right")
     seed: int = Field(0, ge=0, description="Order of the files and every draw")
 
     @model_validator(mode="after")
@@ -122,9 +120,6 @@ def _conversation(
     module, function = Path(bug.path).stem.strip("_"), bug.function.rpartition(".")[2].strip("_")
     issue = issue_text(bug, [f"tests/test_{module}.py::test_{function}"], rng)
     asked = edits.prompt(issue, buggy, bug.target)
-    if rng.random() < settings.judgements:
-        reply = (rng.random() < 0.5 and _misplaced(buggy, bug, others, rng)) or repair
-        return _judged([*asked, Message(role="assistant", content=edits.render(reply))], reply == repair)
     draw, reply = rng.random(), repair
     if draw < settings.declined:
         reply = edits.Edit(changes=())
@@ -140,9 +135,3 @@ def _misplaced(buggy: str, bug: Bug, others: list[Bug], rng: random.Random) -> e
         return None
     return edits.edit_between(buggy, rng.choice(elsewhere).inject(buggy), bug.target)
 
-
-def _judged(replied: list[Message], right: bool) -> list[Message]:
-    nothing = {"turns": 1, "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0, "seed": 0, "temperature": 0}
-    names = {"instance_id": "", "run": 0, "policy": "", "scaffold": "", "patch": "", "exit": "submitted"}
-    rollout = Rollout.model_validate({**nothing, **names, "messages": replied})
-    return [*question(rollout, "plain"), Message(role="assistant", content=answer(right, "plain"))]
