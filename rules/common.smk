@@ -50,6 +50,23 @@ def dataset_sources(wildcards):
     ]
 
 
+def datasets_of(kind):
+    return [name for name, dataset in CONFIG.datasets.items() if dataset.kind == kind]
+
+
+def dataset_rows(wildcards):
+    return CONFIG.datasets[wildcards.dataset].source.rows_file()
+
+
+def dataset_files(kind):
+    """What a published dataset's config names beside its rows: ids, exclusion lists or specs."""
+
+    def of_dataset(wildcards):
+        return CONFIG.datasets[wildcards.dataset].input_files()[kind]
+
+    return of_dataset
+
+
 def instance_dataset(wildcards):
     return instances_file(CONFIG.dataset_of(wildcards.instance))
 

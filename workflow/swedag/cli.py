@@ -21,6 +21,8 @@ STEPS = {
     "registry-image": "swedag.images.pull",
     "gate": "swedag.grading.gate",
     "synthesize": "swedag.synthesize.step",
+    "fetch-dataset": "swedag.datasets.hub",
+    "instances": "swedag.datasets.step",
     "base-model": "swedag.models.step",
     "rollouts": "swedag.rollouts",
     "grade": "swedag.grading.step",

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
 from swedag.artifacts import write_json, write_text
+from swedag.datasets.step import PublishedSettings
 from swedag.errors import SwedagError
 from swedag.figures import FigureSettings
 from swedag.grading.run import GradingSettings
@@ -30,6 +31,17 @@ from swedag.verifier import ScoreSettings
 from swedag.verifier_data import VerifierDataSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+def _dataset_kind(dataset: Any) -> str:
+    found = dataset.get("kind") if isinstance(dataset, dict) else getattr(dataset, "kind", None)
+    return str(found or "synthesized")
+
+
+DatasetSettings = Annotated[
+    Annotated[SynthesizeSettings, Tag("synthesized")] | Annotated[PublishedSettings, Tag("published")],
+    Discriminator(_dataset_kind),
+]
 
 
 class Block(BaseModel):
@@ -110,7 +122,7 @@ class Config(Block):
     run: Name = Field(description="Name of the run: its artifacts lie below results/<run>/")
     shard_size: int = Field(50, ge=1, description="Instances per job of rollouts and grading")
     environments: dict[Name, EnvironmentSettings] = Field({}, description="Software that instances are tested in")
-    datasets: dict[Name, SynthesizeSettings] = Field({}, description="Sets of instances")
+    datasets: dict[Name, DatasetSettings] = Field({}, description="Sets of instances")
     models: dict[Name, ModelSettings] = Field({}, description="Base models")
     grading: GradingSettings = Field(default_factory=GradingSettings, description="How patches are tested")
     training: dict[Name, TrainingSettings] = Field({}, description="Recipes of training")
@@ -122,6 +134,8 @@ class Config(Block):
     tables: dict[Name, TableSettings] = Field({}, description="Tables to make")
     figures: dict[Name, FigureSettings] = Field({}, description="Figures to draw")
     report: ReportSettings = Field(default_factory=ReportSettings, description="The report")
+    _ids: dict[str, list[str]] = PrivateAttr(default_factory=dict)
+    _dataset_of: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _expand_and_resolve(self) -> "Config":
@@ -159,7 +173,8 @@ class Config(Block):
     def _references(self) -> Iterator[tuple[str, str, str]]:
         """Every name that the config uses: where it stands, the kind of thing it must name, and the name."""
         for name, dataset in self.datasets.items():
-            yield f"datasets.{name}.environment", "environments", dataset.environment
+            if isinstance(dataset, SynthesizeSettings):
+                yield f"datasets.{name}.environment", "environments", dataset.environment
         for name, rollouts in self.rollouts.items():
             yield f"rollouts.{name}.policy", "policies", rollouts.policy
             yield f"rollouts.{name}.dataset", "datasets", rollouts.dataset
@@ -179,7 +194,9 @@ class Config(Block):
 
     def instance_ids(self, dataset: str) -> list[str]:
         """The frozen, sorted ids of a dataset, known before anything has run."""
-        return sorted(self.datasets[dataset].instance_ids())
+        if dataset not in self._ids:
+            self._ids[dataset] = sorted(self.datasets[dataset].instance_ids())
+        return self._ids[dataset]
 
     def shards(self, dataset: str) -> int:
         return math.ceil(len(self.instance_ids(dataset)) / self.shard_size)
@@ -192,10 +209,13 @@ class Config(Block):
         return next((name for name, verifier in self.verifiers.items() if rollout_set in verifier.scores), None)
 
     def dataset_of(self, instance_id: str) -> str:
-        for name in self.datasets:
-            if instance_id in self.instance_ids(name):
-                return name
-        raise SwedagError(f"no dataset of the config has an instance {instance_id!r}")
+        """The dataset of an instance: the first that has it."""
+        if not self._dataset_of:
+            for name in reversed(self.datasets):
+                self._dataset_of |= dict.fromkeys(self.instance_ids(name), name)
+        if instance_id not in self._dataset_of:
+            raise SwedagError(f"no dataset of the config has an instance {instance_id!r}")
+        return self._dataset_of[instance_id]
 
 
 def did_you_mean(name: str, known: Any) -> str:

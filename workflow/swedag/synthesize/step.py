@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -45,6 +45,7 @@ class SynthesizeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    kind: Literal["synthesized"] = Field("synthesized", description="Bugs put into released packages")
     environment: str = Field(description="The environment that the packages are tested in")
     packages: dict[str, int] = Field(min_length=1, description="`name==version` of an sdist on the index → instances")
     split: Split = Field(description="Which functions may get bugs; no function belongs to both")
