@@ -11,6 +11,13 @@ trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
 "$work/venv/bin/pip" install -q pip-tools
 compile "$work/venv/bin/pip-compile" envs/driver.in envs/driver.lock
+# Appended by hand, because pip-compile cannot leave out what a package asks for.
+grep -v '^#' envs/driver-alone.in | while read -r alone; do
+    mkdir "$work/$alone"
+    "$work/venv/bin/pip" download -q --no-deps --only-binary=:all: --dest "$work/$alone" "$alone"
+    printf '%s \\\n    %s\n    # via -r envs/driver-alone.in\n' "$alone" \
+        "$("$work/venv/bin/pip" hash "$work/$alone"/*.whl | grep -o -e '--hash=sha256:.*')" >>envs/driver.lock
+done
 compile "$work/venv/bin/pip-compile" envs/tools-cpu.in "$work/tools.lock"
 # Not wanted on a CPU: torch comes from its own index, and its companions exist as CUDA builds alone.
 python3 - "$work/tools.lock" envs/tools-cpu.lock <<'PYTHON'

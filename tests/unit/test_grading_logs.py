@@ -102,10 +102,40 @@ def test_plain_lines(line: str, expected: dict[str, str]) -> None:
         ("pytest_pydantic", "all tests PASSED", {"all": "tests"}),
         ("pytest_pydantic", "PASSED", {}),
         ("pytest_verbose", "a.py::t PASSED   [ 10%]", {"a.py::t": "PASSED"}),
+        ("matplotlib", "PASSED a.py::t[MouseButton.LEFT-MouseButton.RIGHT]", {"a.py::t[1-3]": "PASSED"}),
+        ("seaborn", "a.py::t PASSED [ 50%]", {"a.py::t": "PASSED"}),
+        ("seaborn", "ERROR a.py::t", {}),
+        ("sympy", "test_a ok", {"test_a": "PASSED"}),
+        ("sympy", "test_a ok    [OK]", {}),
+        ("sympy", "test_a E", {"test_a": "ERROR"}),
+        ("sympy", "____ sympy/core/tests/test_a.py:test_b ____", {"sympy/core/tests/test_a.py:test_b": "FAILED"}),
+        ("django", "test_a (m.T) ... ok", {"test_a (m.T)": "PASSED"}),
+        ("django", "test_a (m.T) ... skipped 'no'", {"test_a (m.T)": "SKIPPED"}),
+        ("django", "test_a (m.T) ... printed by the test\nok", {"test_a (m.T)": "PASSED"}),
+        ("django", "test_a (m.T) ... FAIL\nFAIL: test_a (m.T)", {"test_a (m.T)": "FAILED", "test_a": "FAILED"}),
+        ("django", "FAIL:", {}),
+        ("parse_log_scikit", "PASSED a.py::t[x y]", {"a.py::t[x y]": "PASSED"}),
     ],
 )
 def test_other_parsers(parser: str, line: str, expected: dict[str, str]) -> None:
     assert logs.parse(line, parser) == expected
+
+
+def test_line_ends_of_any_system() -> None:
+    assert logs.parse("PASSED a.py::t\r\nFAILED a.py::u\rok", "pytest") == {"a.py::t": "PASSED", "a.py::u": "FAILED"}
+
+
+def test_colour_codes_matter_only_where_none_of_the_tests_is_found() -> None:
+    log = "\x1b[32mPASSED\x1b[0m a.py::t\nERROR logged\n"
+    assert logs.parse(log, "pytest") == {"logged": "ERROR"}
+    assert logs.parse(log, "pytest", ["a.py::t"]) == {"a.py::t": "PASSED", "logged": "ERROR"}
+    assert logs.parse(log, "pytest", ["a.py::u"]) == {"logged": "ERROR"}
+
+
+def test_repositories_in_any_case() -> None:
+    assert logs.parser_of("Project-MONAI/MONAI") == logs.parser_of("project-monai/monai") == "pytest"
+    with pytest.raises(SwedagError, match="no log parser is known for repository 'a/b'; name one of pytest"):
+        logs.parser_of("a/b")
 
 
 def test_the_last_line_of_a_test_wins_and_all_are_kept_aside() -> None:
@@ -121,6 +151,7 @@ def test_the_last_line_of_a_test_wins_and_all_are_kept_aside() -> None:
         ("a.py::t[x y]", {"a.py::t[x": "PASSED"}, "PASSED"),
         ("a.py::t[x", {"a.py::t[x y]": "PASSED", "a.py::t[x z]": "XFAIL"}, "PASSED"),
         ("a.py::t[x", {"a.py::t[x y]": "PASSED", "a.py::t[x z]": "FAILED"}, "MISSING"),
+        ("test_a (app.Tests)", {"test_a": "PASSED"}, "MISSING"),
         ("a.py::t", {"a.py::t2": "PASSED"}, "MISSING"),
         ("a.py::t[x]", {"a.py::t[x]2": "PASSED"}, "MISSING"),
         ("", {}, "MISSING"),

@@ -74,7 +74,7 @@ BOTH = {F2P: "PASSED", P2P: "PASSED"}
         (BOTH | {F2P: "XFAIL"}, "resolved", True),
         (BOTH | {P2P: "XFAIL"}, "resolved", True),
         (BOTH | {P2P: "SKIPPED"}, "resolved", True),
-        (BOTH | {F2P: "SKIPPED"}, "unresolved", True),
+        (BOTH | {F2P: "SKIPPED"}, "unresolved", False),
         (BOTH | {F2P: "FAILED"}, "unresolved", False),
         (BOTH | {P2P: "FAILED"}, "unresolved", False),
         (BOTH | {P2P: "ERROR"}, "unresolved", False),
@@ -146,6 +146,20 @@ def test_an_error_in_teardown_is_no_forgery() -> None:
     log = f"ERROR {F2P}\n" + log_of(shown) + f"PASSED {F2P}\n"
     found = judge(INSTANCE, Traces(log, 1, xml_of(statuses | GOOD_CANARY)), CANARY)
     assert (found.outcome, found.official_resolved) == ("unresolved", True)
+
+
+def test_a_run_that_ends_with_an_error_must_print_a_failure() -> None:
+    """The harness's defence against printed PASSED lines (swebench 5), where no canary fails beside the tests."""
+    found = verdict(BOTH, canary=None, exit_code=1)
+    assert (found.outcome, found.official_resolved) == ("unresolved", False)
+    assert found.reason == "the log tells of no failure, but the test run ended with 1"
+    assert verdict(BOTH | {"other::t": "FAILED"}, canary=None, exit_code=1).official_resolved
+
+
+def test_a_coloured_log_is_read_without_its_colours() -> None:
+    coloured = "".join(f"\x1b[32m{status}\x1b[0m {test}\n" for test, status in (BOTH | GOOD_CANARY).items())
+    found = judge(INSTANCE, Traces("ERROR logged by a test\n" + coloured, 1, xml_of(BOTH | GOOD_CANARY)), CANARY)
+    assert (found.outcome, found.official_resolved) == ("resolved", True)
 
 
 def test_no_verdict_has_no_value() -> None:

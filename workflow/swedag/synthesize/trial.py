@@ -65,7 +65,7 @@ def run_tests(sandbox: Sandbox, command: str, seconds: int, prefix: str = "") ->
     """Run pytest at /testbed for at most `seconds` of CPU time per process, and twice that of wall time."""
     line = f"( cd /testbed; ulimit -S -t {seconds}; export {ENVIRONMENT} {prefix}; {command} )"
     result = sandbox.run(line, 2 * seconds + COMMAND_SECONDS)
-    return Run(logs.parse(result.output, "pytest"), result.exit_code, result.output[-1500:])
+    return Run(logs.parse(logs.without_colour(result.output), "pytest"), result.exit_code, result.output[-1500:])
 
 
 def run_released(sandbox: Sandbox, command: str, seconds: int) -> Released:
