@@ -391,11 +391,61 @@ def test_a_test_patch_is_applied_after_the_model_and_wins(case: Case) -> None:
     assert (verdict.outcome, verdict.official_resolved) == ("resolved", True), verdict
 
 
+def with_coins(case: Case, tails: str) -> Instance:
+    """The instance with 64 tests more that toss a coin, and do `tails` for one side; that all fall the same way in
+    several runs has a probability of 4 ** -64 and less.
+    """
+    source = f"""import os
+
+import pytest
+
+
+@pytest.mark.parametrize("coin", range(64))
+def test_coin(coin):
+    if os.urandom(1)[0] & 1:
+        {tails}
+
+
+def test_steady():
+    pass
+"""
+    coins = [f"tests/test_coins.py::test_coin[{number}]" for number in range(64)]
+    more = {
+        "test_patch": created("tests/test_coins.py", source),
+        "test_files": [*case.instance.test_files, "tests/test_coins.py"],
+        "PASS_TO_PASS": [*PASSING, *coins, "tests/test_coins.py::test_steady"],
+    }
+    return case.instance.model_copy(update=more)
+
+
 def test_flaky_tests_are_named(case: Case) -> None:
-    """A test that hangs on the clock of the sandbox; the first of three runs decides."""
-    verdict = case.grade(case.instance.patch, repeat=2)
-    assert verdict.outcome == "resolved"
-    assert "flaky" not in verdict.reason
+    """XFAIL and PASSED both pass, so the verdict holds although the tests' statuses vary."""
+    instance = with_coins(case, 'pytest.xfail("tails")')
+    settings = SETTINGS.model_copy(update={"repeat": 2})
+    verdict = grade_patch(instance, instance.patch, case.environment, case.layer, settings)
+    assert verdict.outcome == "resolved", verdict
+    assert "flaky tests: tests/test_coins.py::test_coin[" in verdict.reason
+    assert "steady" not in verdict.reason
+    assert "flaky" not in case.grade(case.instance.patch, repeat=2).reason
+
+
+@pytest.mark.parametrize(
+    ("tails", "passed", "reason"),
+    [('pytest.xfail("tails")', True, ""), ("assert False", False, "the gold patch is unresolved in 3 of 3 runs: ")],
+)
+def test_the_ledger_names_flaky_tests(
+    case: Case, shard: dict[str, Path], tmp_path: Path, tails: str, passed: bool, reason: str
+) -> None:
+    instance = with_coins(case, tails)
+    shard["instances"].write_text(instance.model_dump_json() + "\n")
+    arguments = {name: shard[name] for name in ("instances", "images")}
+    ledger = tmp_path / "ledger.json"
+    gate.main(instance.instance_id, settings=SETTINGS.model_dump_json(), output=ledger, repeat=3, **arguments)
+    row = gate.LedgerRow.model_validate_json(ledger.read_text())
+    assert row.flaky
+    assert all(test.startswith("tests/test_coins.py::test_coin[") for test in row.flaky)
+    assert (row.runs, row.passed) == (3, passed), row
+    assert row.reason.startswith(reason)
 
 
 def rollout(run: int, patch: str, **changes: object) -> Rollout:

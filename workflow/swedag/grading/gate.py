@@ -1,7 +1,8 @@
 """`swedag gate`: the ledger row of an instance's image, and whether it may be used.
 
 In: an instance, its images. Out: a JSON row with content hashes, sizes and the gate: with the gold patch the instance
-is resolved, with an empty patch it is not. A gate that is not passed is a row too, never a crash.
+is resolved, in each of `repeat` runs, and with an empty patch it is not. Tests whose status varies between the runs are
+named. A gate that is not passed is a row too, never a crash.
 """
 
 import re
@@ -22,7 +23,11 @@ from swedag.instances import Instance, read_instances
 
 
 class LedgerRow(BaseModel):
-    """An image and its gate. `bytes` and `inodes` are those of the instance's own layer."""
+    """An image and its gate. `bytes` and `inodes` are those of the instance's own layer.
+
+    `runs`: of the gold patch; `gold_outcome` is the first that is not `resolved`, if any. `flaky`: the named tests
+    (FAIL_TO_PASS and PASS_TO_PASS) that did not have the same status in all of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,6 +40,8 @@ class LedgerRow(BaseModel):
     apptainer: str
     gold_outcome: Outcome
     empty_outcome: Outcome
+    runs: int = 1
+    flaky: list[str] = []
     passed: bool
     reason: str = ""
 
@@ -45,33 +52,42 @@ def main(
     images: Annotated[Path, typer.Option(help="Folder of the images: envs/*.sif and instances/*.sqsh")],
     settings: Annotated[str, typer.Option(help="GradingSettings as JSON")],
     output: Annotated[Path, typer.Option(help="The ledger row, as JSON")],
+    repeat: Annotated[
+        int, typer.Option(min=0, help="Runs of the gold patch, to find flaky tests (0: as the settings say)")
+    ] = 0,
 ) -> None:
     """Check an instance's image with the gold patch and with an empty one, and write its ledger row."""
+    chosen = GradingSettings.model_validate_json(settings)
     rows = read_instances(instances)
     if instance not in rows:
         raise SwedagError(f"{instances}: no instance {instance!r}")
-    row = ledger_row(rows[instance], images, GradingSettings.model_validate_json(settings))
+    row = ledger_row(rows[instance], images, chosen.model_copy(update={"repeat": repeat or chosen.repeat}))
     write_json(output, row.model_dump(mode="json"))
 
 
 def ledger_row(instance: Instance, images: Path, settings: GradingSettings) -> LedgerRow:
-    """Both runs side by side. SwedagError if an image is absent or the machine could not run them."""
+    """Two runs at a time. SwedagError if an image is absent or the machine could not run them."""
     environment, layer = image_files(images, instance)
     for path in (environment, layer):
         if not path.is_file():
             raise SwedagError(f"{path}: no such file; build the images first")
 
+    once = settings.model_copy(update={"repeat": 1})
+
     def outcome(patch: str) -> Verdict:
-        return grade_patch(instance, patch, environment, layer, settings, run_empty=True)
+        return grade_patch(instance, patch, environment, layer, once, run_empty=True)
 
     with ThreadPoolExecutor(2) as pool:
-        gold, empty = pool.map(outcome, (instance.patch, ""))
-    for verdict in (gold, empty):
+        empty, *golds = pool.map(outcome, ("", *[instance.patch] * settings.repeat))
+    for verdict in (empty, *golds):
         if verdict.outcome == "infrastructure_failure":
             raise SwedagError(f"{instance.instance_id}: the gate could not be run: {verdict.reason}")
     reasons = []
-    if gold.outcome != "resolved":
-        reasons.append(f"the gold patch is {gold.outcome}: {gold.reason}")
+    bad = [gold for gold in golds if gold.outcome != "resolved"]
+    gold = (bad or golds)[0]
+    if bad:
+        share = f" in {len(bad)} of {len(golds)} runs" if len(golds) > 1 else ""
+        reasons.append(f"the gold patch is {gold.outcome}{share}: {gold.reason}")
     if empty.outcome not in ("unresolved", "timeout"):
         reasons.append(f"the empty patch is {empty.outcome}: {empty.reason}")
     return LedgerRow(
@@ -84,6 +100,8 @@ def ledger_row(instance: Instance, images: Path, settings: GradingSettings) -> L
         apptainer=run_tool("Apptainer", find_apptainer(), "--version").strip(),
         gold_outcome=gold.outcome,
         empty_outcome=empty.outcome,
+        runs=len(golds),
+        flaky=[test for test in gold.tests if len({run.tests.get(test) for run in golds}) > 1],
         passed=not reasons,
         reason="; ".join(reasons),
     )
