@@ -44,10 +44,8 @@ def dataset_environment(wildcards):
 
 
 def dataset_sources(wildcards):
-    packages = CONFIG.datasets[wildcards.dataset].packages
-    return [
-        f"results/images/sources/{name.replace('==', '-')}.tar.gz" for name in packages
-    ]
+    releases = CONFIG.datasets[wildcards.dataset].sources()
+    return [f"results/images/sources/{release}.tar.gz" for release in releases]
 
 
 def datasets_of(kind):
@@ -78,8 +76,8 @@ def instance_environment(wildcards):
 
 
 def instance_source(wildcards):
-    release, _ = wildcards.instance.rsplit(".", 1)
-    return f"results/images/sources/{release}.tar.gz"
+    dataset = CONFIG.datasets[CONFIG.dataset_of(wildcards.instance)]
+    return f"results/images/sources/{dataset.source_of(wildcards.instance)}.tar.gz"
 
 
 def layers(instance_ids):

@@ -1,6 +1,13 @@
 # Images: operating system -> environment -> one thin layer per instance, and the gate that each instance must pass.
 
 
+rule images:
+    input:
+        all_instances(),
+        all_gates(),
+    localrule: True
+
+
 rule fetch_source:
     input:
         code=code("images.sources"),

@@ -26,6 +26,31 @@ rule synthesize:
         "--work {params.work} --workers {threads} --output {output} &> {log}"
 
 
+rule releases:
+    input:
+        code=code("releases"),
+        environment=dataset_environment,
+        sources=dataset_sources,
+    output:
+        "results/{run}/instances/{dataset}.jsonl",
+    log:
+        "logs/{run}/instances/{dataset}.log",
+    benchmark:
+        "benchmarks/{run}/instances/{dataset}.jsonl"
+    wildcard_constraints:
+        dataset=one_of(datasets_of("releases")),
+    conda:
+        "../envs/driver.yaml"
+    threads: 1
+    params:
+        settings=dataset_settings,
+        work="results/{run}/work/instances/{dataset}",
+    shell:
+        "python -m swedag releases --settings {params.settings:q} "
+        "--sources results/images/sources --images results/images "
+        "--work {params.work} --workers {threads} --output {output} &> {log}"
+
+
 rule fetch_dataset:
     input:
         code=code("datasets.hub"),

@@ -21,6 +21,7 @@ from swedag.figures import FigureSettings
 from swedag.grading.run import GradingSettings
 from swedag.images.wheels import EnvironmentSettings
 from swedag.models.step import ModelSettings
+from swedag.releases import ReleasesSettings
 from swedag.report.page import ReportSettings
 from swedag.rollouts import RolloutSettings
 from swedag.synthesize.step import SynthesizeSettings
@@ -39,7 +40,9 @@ def _dataset_kind(dataset: Any) -> str:
 
 
 DatasetSettings = Annotated[
-    Annotated[SynthesizeSettings, Tag("synthesized")] | Annotated[PublishedSettings, Tag("published")],
+    Annotated[SynthesizeSettings, Tag("synthesized")]
+    | Annotated[ReleasesSettings, Tag("releases")]
+    | Annotated[PublishedSettings, Tag("published")],
     Discriminator(_dataset_kind),
 ]
 
@@ -173,7 +176,7 @@ class Config(Block):
     def _references(self) -> Iterator[tuple[str, str, str]]:
         """Every name that the config uses: where it stands, the kind of thing it must name, and the name."""
         for name, dataset in self.datasets.items():
-            if isinstance(dataset, SynthesizeSettings):
+            if not isinstance(dataset, PublishedSettings):
                 yield f"datasets.{name}.environment", "environments", dataset.environment
         for name, rollouts in self.rollouts.items():
             yield f"rollouts.{name}.policy", "policies", rollouts.policy

@@ -1,7 +1,8 @@
 """The instance layer: /testbed with the repository at its base commit, one commit and no future, as squashfs.
 
-The bytes depend on the source and the bug alone: times, owners, modes and the commit are fixed, and git's index carries
-no trace of the machine. A layer is stacked over its environment; the two are never copied together.
+In: a released source (the commit is made here, the same every time) or a mirror of the repository and a commit of it.
+The bytes depend on these alone: times, owners, modes are fixed, and git's files carry no trace of the machine. A layer
+is stacked over its environment; the two are never copied together.
 """
 
 import shutil
@@ -21,48 +22,43 @@ COMMIT = {
     for role in ("AUTHOR", "COMMITTER")
     for key, value in {"NAME": "swedag", "EMAIL": "swedag@localhost", "DATE": "2000-01-01T00:00:00Z"}.items()
 } | {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "TZ": "UTC", "LC_ALL": "C"}
+GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c", "gc.auto=0")
+# Left as they are by git, objects are compressed by squashfs, better and together.
+PACK = ("-c", "pack.threads=1", "-c", "pack.compression=0", "repack", "-a", "-d", "-F", "-q")
 
 
 def main(
     instance: Annotated[str, typer.Option(help="instance_id")],
     instances: Annotated[Path, typer.Option(help="The instances (.jsonl)")],
-    source: Annotated[Path, typer.Option(help="The released source (.tar.gz)")],
+    source: Annotated[Path, typer.Option(help="The released source (.tar.gz), or a mirror of the repository (.git)")],
     output: Annotated[Path, typer.Option(help="The layer (.sqsh)")],
 ) -> None:
-    """Build the layer of one instance: its repository with the bug, in one commit."""
+    """Build the layer of one instance: its repository, with the bug if it has one, in one commit."""
     rows = read_instances(instances)
     if instance not in rows:
         raise SwedagError(f"{instances}: no instance {instance}")
-    build_layer(source, rows[instance].bug_patch, output)
+    row = rows[instance]
+    build_layer(source, row.bug_patch, output, row.base_commit if source.is_dir() else "")
 
 
-def build_layer(source: Path, bug_patch: str, output: Path) -> None:
-    """Squash the sdist `source`, changed by `bug_patch` (a git diff, may be empty), into `output`."""
+def build_layer(source: Path, bug_patch: str, output: Path, commit: str = "") -> None:
+    """Squash an sdist, changed by `bug_patch` (a git diff, may be empty), or a mirror's `commit`, into `output`."""
     what = f"layer {output.stem}"
     with tempfile.TemporaryDirectory(prefix="swedag-layer-") as folder:
         testbed = Path(folder) / "layer/testbed"
-        _unpack(source, Path(folder) / "sdist", testbed)
-        git = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c", "gc.auto=0")
-        if bug_patch:
-            patch = Path(folder) / "bug.diff"
-            patch.write_text(bug_patch)
-            # Outside a repository `git apply` is a plain patch that knows git's diffs.
-            nowhere = COMMIT | {"GIT_CEILING_DIRECTORIES": str(testbed.parent)}
-            run_tool(f"{what}: its bug", *git, "apply", "--whitespace=nowarn", patch, cwd=testbed, env=nowhere)
-        run_tool(what, *git, "init", "-q", "--template=", "-b", "main", cwd=testbed, env=COMMIT)
-        run_tool(what, *git, "add", "--all", "--force", ".", cwd=testbed, env=COMMIT)
-        run_tool(what, *git, "commit", "-q", "--no-verify", "-m", "base", cwd=testbed, env=COMMIT)
-        # A fresh index holds no inode numbers and times of this machine; git fills them in when it first looks.
-        (testbed / ".git/index").unlink()
-        run_tool(what, *git, "read-tree", "HEAD", cwd=testbed, env=COMMIT)
-        shutil.rmtree(testbed / ".git/logs")
-        (testbed / ".git/COMMIT_EDITMSG").unlink()
+        if commit:
+            _check_out(what, source, commit, testbed)
+        else:
+            unpack_sdist(source, Path(folder) / "sdist", testbed)
+            _apply(what, bug_patch, Path(folder) / "bug.diff", testbed)
+            _commit(what, testbed)
+        _forget_the_machine(what, testbed)
         _set_modes(testbed)
         with replacing(output) as temporary:
             run_tool(
                 what,
                 *("mksquashfs", testbed.parent, temporary, "-noappend", "-quiet", "-no-progress", "-processors", "1"),
-                *("-comp", "zstd", "-Xcompression-level", "9", "-no-xattrs"),
+                *("-comp", "zstd", "-Xcompression-level", "9", "-b", "1M", "-no-xattrs"),
                 *("-all-root", "-all-time", "0", "-mkfs-time", "0"),
             )
 
@@ -72,7 +68,46 @@ def layer_file(layer: Path, path: str) -> str:
     return run_tool(f"{layer}: {path}", "unsquashfs", "-cat", layer, f"testbed/{path}")
 
 
-def _unpack(source: Path, scratch: Path, testbed: Path) -> None:
+def _apply(what: str, bug_patch: str, patch: Path, testbed: Path) -> None:
+    """Outside a repository `git apply` is a plain patch that knows git's diffs."""
+    if bug_patch:
+        patch.write_text(bug_patch)
+        nowhere = COMMIT | {"GIT_CEILING_DIRECTORIES": str(testbed.parent)}
+        run_tool(f"{what}: its bug", *GIT, "apply", "--whitespace=nowarn", patch, cwd=testbed, env=nowhere)
+
+
+def _commit(what: str, testbed: Path) -> None:
+    run_tool(what, *GIT, "init", "-q", "--template=", "-b", "main", cwd=testbed, env=COMMIT)
+    run_tool(what, *GIT, "add", "--all", "--force", ".", cwd=testbed, env=COMMIT)
+    run_tool(what, *GIT, "commit", "-q", "--no-verify", "-m", "base", cwd=testbed, env=COMMIT)
+    (testbed / ".git/COMMIT_EDITMSG").unlink()
+
+
+def _check_out(what: str, mirror: Path, commit: str, testbed: Path) -> None:
+    """One commit of a mirror under its own name, without its past, its tags and where it came from."""
+    testbed.mkdir(parents=True)
+    run_tool(what, *GIT, "init", "-q", "--template=", "-b", "main", cwd=testbed, env=COMMIT)
+    run_tool(
+        f"{what}: {mirror} has no commit {commit}; delete the mirror to have it fetched again",
+        *(*GIT, "-c", "safe.directory=*", "fetch", "-q", "--no-tags", "--depth=1", mirror.resolve(), commit),
+        cwd=testbed,
+        env=COMMIT,
+    )
+    run_tool(what, *GIT, "reset", "-q", "--hard", "FETCH_HEAD", cwd=testbed, env=COMMIT)
+    (testbed / ".git/FETCH_HEAD").unlink()
+    (testbed / ".git/ORIG_HEAD").unlink(missing_ok=True)
+
+
+def _forget_the_machine(what: str, testbed: Path) -> None:
+    """One pack, and a fresh index: it holds no inode numbers and times, which git fills in when it first looks."""
+    run_tool(what, *GIT, *PACK, cwd=testbed, env=COMMIT)
+    (testbed / ".git/index").unlink()
+    run_tool(what, *GIT, "read-tree", "HEAD", cwd=testbed, env=COMMIT)
+    shutil.rmtree(testbed / ".git/logs")
+
+
+def unpack_sdist(source: Path, scratch: Path, testbed: Path) -> None:
+    """The one folder of an sdist as `testbed`; `scratch` must not exist."""
     scratch.mkdir()
     # The tar program: Python's own learnt to refuse paths that lead out of the folder in 3.11.4, Debian 12 has 3.11.2.
     unreadable = f"{source}: not a readable sdist; delete it to have it fetched again"
@@ -80,7 +115,7 @@ def _unpack(source: Path, scratch: Path, testbed: Path) -> None:
     inside = list(scratch.iterdir())
     if len(inside) != 1 or not inside[0].is_dir():
         raise SwedagError(f"{source}: not an sdist: it holds {[path.name for path in inside]} and not one folder")
-    testbed.parent.mkdir(parents=True)
+    testbed.parent.mkdir(parents=True, exist_ok=True)
     inside[0].rename(testbed)
 
 

@@ -23,7 +23,7 @@ BEATS_PER_LIFE = 6
 def lease(
     folder: Path, say: Callable[[str], None] = lambda message: None, dead_seconds: float = DEAD_SECONDS
 ) -> Iterator[None]:
-    """Hold the lock `folder`; wait for it as long as its owner lives. `say` is told whom we wait for, and of takeovers."""
+    """Hold the lock `folder`; wait while its owner lives. `say` is told whom we wait for, and of takeovers."""
     token = f"{socket.gethostname()}, process {os.getpid()}, {secrets.token_hex(4)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     _acquire(folder, token, say, dead_seconds)

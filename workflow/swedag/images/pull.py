@@ -1,6 +1,6 @@
 """A published image as a SIF: tag -> digest -> one conversion by Apptainer, however many ask for it.
 
-In: an image's name in a registry. Out: a JSON record of what came of it; a missing image is a record too, never a crash.
+In: an image's name in a registry. Out: a JSON record of what came of it; a missing image is a record, too.
 The SIF lies under its digest in `oci/`, next to the facts that make it believed: they are written last, so that what a
 killed conversion left is done again. `instances/<instance_id>.sif` links to it.
 """

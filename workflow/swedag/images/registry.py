@@ -106,7 +106,7 @@ class Unsettled(Exception):
 
 
 def parse(name: str) -> Reference:
-    """`owner/image`, `host:port/owner/image:tag@sha256:…`; without a host it is Docker Hub's, without a tag `latest`."""
+    """`owner/image`, `host:port/owner/image:tag@sha256:…`; without a host Docker Hub's, without a tag `latest`."""
     found = REFERENCE.fullmatch(name)
     if not found:
         raise SwedagError(f"{name!r} is not the name of an image, as docker.io/owner/image:tag (lower case)")
@@ -142,13 +142,14 @@ def resolve(reference: Reference, say: Callable[[str], None], *, to_pull: bool =
         reraise=True,
     )
     try:
-        return patient(stubborn, _ask, reference, to_pull)
+        answer: Answer = patient(stubborn, _ask, reference, to_pull)
+        return answer
     except RateLimited as error:
         raise SwedagError(f"{reference}: the rate limit of {reference.host} did not end within a day") from error
     except (httpx.TransportError, Unsettled) as error:
         raise SwedagError(
-            f"{reference}: {reference.host} could not be asked in {ATTEMPTS} attempts: {error or type(error).__name__}; "
-            "is there a network (run it on a login node)?"
+            f"{reference}: {reference.host} could not be asked in {ATTEMPTS} attempts: "
+            f"{error or type(error).__name__}; is there a network (run it on a login node)?"
         ) from error
 
 

@@ -81,6 +81,13 @@ class SynthesizeSettings(BaseModel):
         """The ids of the data set, which are known before it is made."""
         return [instance_id(package, self.split, number) for package, n in self.packages.items() for number in range(n)]
 
+    def source_of(self, instance_id: str) -> str:
+        """The release that an instance's repository is made from, as `name-version`."""
+        return instance_id.rpartition(".")[0]
+
+    def sources(self) -> list[str]:
+        return [package.replace("==", "-") for package in self.packages]
+
 
 def instance_id(package: str, split: Split, number: int) -> str:
     return f"{package.replace('==', '-')}.{split}-{number:03d}"
