@@ -256,6 +256,20 @@ def table_instances(wildcards):
     ]
 
 
+def table_layers(wildcards):
+    """The layers of a table's datasets, if it looks at the code."""
+    return [
+        layer
+        for name in tables.code_of(CONFIG.tables[wildcards.table])
+        for layer in layers(CONFIG.instance_ids(name))
+    ]
+
+
+def table_layers_option(wildcards, input):
+    """Their folder: there may be more layers than a command line holds."""
+    return "--layers results/images/instances" if input.get("layers") else ""
+
+
 def table_references(wildcards):
     return [
         f"config/reference/{name}.csv"

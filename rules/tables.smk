@@ -7,6 +7,7 @@ rule table:
         attempts=table_attempts,
         cards=table_cards,
         instances=table_instances,
+        layers=table_layers,
         references=table_references,
     output:
         csv="results/{run}/tables/{table}.csv",
@@ -23,10 +24,11 @@ rule table:
         attempts=option("attempts"),
         cards=option("cards"),
         instances=option("instances"),
+        layers=table_layers_option,
         references=option("references"),
     shell:
         "python -m swedag tables --settings {params.settings:q} {params.attempts} {params.cards} "
-        "{params.instances} {params.references} "
+        "{params.instances} {params.layers} {params.references} "
         "--csv {output.csv} --markdown {output.markdown} --latex {output.latex} &> {log}"
 
 

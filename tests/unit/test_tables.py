@@ -1,11 +1,13 @@
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from swedag.datasets.step import main as make_instances
 from swedag.errors import SwedagError
 from swedag.metrics.paper import half_sample_deviation
 from swedag.tables import TableSettings, cards_of, datasets_of, main, make, references_of, sets_of
@@ -125,6 +127,80 @@ def test_statistics_of_a_dataset():
     assert (rows["lines_edited_mean"]["eval"], rows["total_mean"]["eval"]) == (2, 4)
     assert (rows["instances"]["paper_eval"], rows["total_mean"]["paper_eval"]) == (230, 99.9)
     assert found.header[-1] == "paper: swe_gym_lite"
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> list[Path]:
+    """Real rows of SWE-Gym and SWE-bench Verified as instances."""
+    paths = []
+    for name, file in (("gym", "swe_gym_moto"), ("verified", "swebench_verified_5")):
+        rows = Path(__file__).parents[1] / f"data/instances/{file}.jsonl"
+        source = {"kind": "published", "source": {"kind": "file", "path": str(rows)}}
+        paths.append(tmp_path / f"{name}.jsonl")
+        make_instances(json.dumps(source), rows, paths[-1], tmp_path / f"{name}.rows.csv")
+    return paths
+
+
+def test_statistics_of_real_rows_beside_the_papers(published):
+    chosen = settings(
+        kind="statistics",
+        datasets=["gym", "verified"],
+        reference={"file": "table2_statistics", "columns": {"gym": "swe_gym", "verified": "swe_bench_test"}},
+    )
+    found = make(chosen, [], [], published, [REFERENCE / "table2_statistics.csv"])
+    rows = {row["metric"]: row for row in found.tidy}
+    # Counted by hand (wc -w, and the diffs read).
+    assert {metric: row["gym"] for metric, row in rows.items()} == {
+        "instances": 3,
+        "repos": 1,
+        "length_by_words_mean": pytest.approx((251 + 142 + 163) / 3),
+        "lines_edited_mean": pytest.approx((20 + 5 + 32) / 3),
+        "files_edited_mean": pytest.approx((1 + 1 + 2) / 3),
+        "functions_edited_mean": pytest.approx((2 + 1 + 5) / 3),
+        "fail_to_pass_mean": 1,
+        "total_mean": pytest.approx((2 + 8 + 3) / 3),
+    }
+    assert rows["repos"]["verified"] == 5 and rows["fail_to_pass_mean"]["verified"] == pytest.approx(
+        (5 + 10 + 1 + 1 + 1) / 5
+    )
+    assert rows["functions_edited_mean"]["paper_gym"] == 4.1 and rows["total_mean"]["paper_verified"] == 132.5
+    assert "gym: edited functions of 3 of 3 patches are estimated" in found.markdown()
+    with pytest.raises(SwedagError, match="--layers"):
+        make(chosen.model_copy(update={"code": True}), [], [], published, [REFERENCE / "table2_statistics.csv"])
+
+
+def test_datasets_beside_the_papers_table_1(published):
+    chosen = settings(
+        kind="datasets",
+        datasets=["gym", "eval"],
+        reference={
+            "file": "table1_datasets",
+            "rows": [{"dataset": "SWE-Gym"}, {"dataset": "SWE-Bench (test)"}],
+            "columns": {"instances": "instances_total"},
+        },
+    )
+    found = make(chosen, [], [], [published[0], RUN / "instances/eval.jsonl"], [REFERENCE / "table1_datasets.csv"])
+    assert [list(row.values()) for row in found.tidy] == [
+        ["gym", "yes", "yes", "yes", 3, 2438],
+        ["eval", "yes", "yes", "no", 6, 2294],
+    ]
+    assert found.header[-1] == "paper: instances"
+    with pytest.raises(ValidationError, match="1 for 2 datasets"):
+        settings(
+            **chosen.model_dump() | {"reference": chosen.reference.model_dump() | {"rows": [{"dataset": "SWE-Gym"}]}}
+        )
+
+
+def test_repositories_beside_the_papers_figure_2(published):
+    reference = {"file": "fig2_repositories", "columns": {"gym": "swe_gym_lite"}}
+    chosen = settings(kind="repositories", datasets=["gym", "verified"], reference=reference)
+    found = make(chosen, [], [], published, [REFERENCE / "fig2_repositories.csv"])
+    assert found.tidy[0] == {"repo": "getmoto/moto", "gym": 3, "verified": 0, "paper_gym": 59}
+    assert {row["repo"]: row["paper_gym"] for row in found.tidy if row["verified"]} == dict.fromkeys(
+        ["django/django", "pylint-dev/pylint", "scikit-learn/scikit-learn", "sphinx-doc/sphinx", "sympy/sympy"]
+    )
+    assert len(found.tidy) == 5 + 11 and sum(row["paper_gym"] or 0 for row in found.tidy) == 230
+    assert found.tidy[-1]["gym"] == 0 and found.rows[1][-1] in ("", "5")
 
 
 def test_files_are_the_same_bytes_again_and_read_as_what_they_are(tmp_path, attempts):

@@ -18,23 +18,31 @@ from swedag.tables.document import Document
 from swedag.tables.iterations import iterations
 from swedag.tables.scaling import scaling
 from swedag.tables.settings import (
+    DatasetsTable,
     IterationsTable,
+    RepositoriesTable,
     ScalingTable,
     SetsTable,
     TableSettings,
     cards_of,
+    code_of,
     datasets_of,
     references_of,
     sets_of,
 )
-from swedag.tables.statistics import statistics
+from swedag.tables.statistics import overview, repositories, statistics
 from swedag.tables.training_sets import read_cards, training_sets
 
-__all__ = ["TableSettings", "cards_of", "datasets_of", "main", "make", "references_of", "sets_of"]
+__all__ = ["TableSettings", "cards_of", "code_of", "datasets_of", "main", "make", "references_of", "sets_of"]
 
 
 def make(
-    settings: TableSettings, attempts: list[Path], cards: list[Path], instances: list[Path], references: list[Path]
+    settings: TableSettings,
+    attempts: list[Path],
+    cards: list[Path],
+    instances: list[Path],
+    references: list[Path],
+    layers: Path | None = None,
 ) -> Document:
     """The table that `settings` describes, from files that are named after what they hold."""
     _need("--attempts", sets_of(settings), [path.stem for path in attempts])
@@ -47,7 +55,12 @@ def make(
         return iterations(settings, {path.stem: read_attempts(path) for path in attempts}, reference)
     if isinstance(settings, ScalingTable):
         return scaling(settings, {path.stem: read_attempts(path) for path in attempts}, reference)
-    return statistics(settings, {path.stem: list(read_instances(path).values()) for path in instances}, reference)
+    datasets = {path.stem: list(read_instances(path).values()) for path in instances}
+    if isinstance(settings, DatasetsTable):
+        return overview(settings, datasets, reference)
+    if isinstance(settings, RepositoriesTable):
+        return repositories(settings, datasets, reference)
+    return statistics(settings, datasets, reference, layers)
 
 
 def _need(option: str, wanted: list[str], given: list[str]) -> None:
@@ -65,10 +78,11 @@ def main(
     cards: Annotated[list[Path] | None, typer.Option(help="sft/<training set>.card.json")] = None,
     instances: Annotated[list[Path] | None, typer.Option(help="instances/<dataset>.jsonl")] = None,
     references: Annotated[list[Path] | None, typer.Option(help="Tables of config/reference")] = None,
+    layers: Annotated[Path | None, typer.Option(help="Folder of the instances' layers (<instance_id>.sqsh)")] = None,
 ) -> None:
     """Write one table as CSV, Markdown and LaTeX. Equal inputs give equal bytes."""
     chosen: TableSettings = TypeAdapter(TableSettings).validate_json(settings)
-    table = make(chosen, attempts or [], cards or [], instances or [], references or [])
+    table = make(chosen, attempts or [], cards or [], instances or [], references or [], layers)
     write_text(csv, table.csv())
     write_text(markdown, table.markdown())
     write_text(latex, table.latex())

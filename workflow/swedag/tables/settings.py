@@ -68,18 +68,45 @@ class SetsTable(_Table):
     training_sets: list[str] = Field(min_length=1, description="Training sets, one row each")
 
 
-class StatisticsTable(_Table):
-    """Datasets: how many instances, how long the issues, how big the patches, how many tests."""
-
-    kind: Literal["statistics"]
-    datasets: list[str] = Field(min_length=1, description="Datasets, one column each")
+class _OfDatasets(_Table):
+    datasets: list[str] = Field(min_length=1, description="Datasets, in order")
     reference: Reference | None = Field(
         None, description="The paper's values; `columns` maps a dataset to a column of the paper's table"
     )
 
 
+class StatisticsTable(_OfDatasets):
+    """Datasets side by side: how many instances, how long the issues, how big the patches, how many tests."""
+
+    kind: Literal["statistics"]
+    code: bool = Field(
+        False, description="Read each instance's layer, too: size of the code, and edited functions from whole files"
+    )
+
+
+class DatasetsTable(_OfDatasets):
+    """Datasets, one row each: what they are made of, and how many instances they have."""
+
+    kind: Literal["datasets"]
+    reference: Reference | None = Field(
+        None, description="The paper's values; `rows` chooses one of its rows for each dataset"
+    )
+
+    @model_validator(mode="after")
+    def _one_row_each(self) -> Self:
+        if self.reference and len(self.reference.rows) != len(self.datasets):
+            raise ValueError(f"reference.rows: {len(self.reference.rows)} for {len(self.datasets)} datasets")
+        return self
+
+
+class RepositoriesTable(_OfDatasets):
+    """Repositories, one row each: how many instances of each dataset they have."""
+
+    kind: Literal["repositories"]
+
+
 TableSettings = Annotated[
-    IterationsTable | ScalingTable | SetsTable | StatisticsTable,
+    IterationsTable | ScalingTable | SetsTable | StatisticsTable | DatasetsTable | RepositoriesTable,
     Field(discriminator="kind"),
 ]
 
@@ -96,7 +123,12 @@ def cards_of(table: TableSettings) -> list[str]:
 
 def datasets_of(table: TableSettings) -> list[str]:
     """Datasets whose instances a table needs."""
-    return list(table.datasets) if isinstance(table, StatisticsTable) else []
+    return list(table.datasets) if isinstance(table, _OfDatasets) else []
+
+
+def code_of(table: TableSettings) -> list[str]:
+    """Datasets whose instances' layers a table needs."""
+    return list(table.datasets) if isinstance(table, StatisticsTable) and table.code else []
 
 
 def references_of(table: TableSettings) -> list[str]:
