@@ -69,10 +69,27 @@ def instance_dataset(wildcards):
     return instances_file(CONFIG.dataset_of(wildcards.instance))
 
 
+def published_images(instance):
+    """Where the published images of an instance's dataset are; none: its images are built."""
+    return getattr(CONFIG.datasets[CONFIG.dataset_of(instance)], "images", None)
+
+
+def pull_settings(wildcards):
+    return settings(published_images(wildcards.instance))
+
+
 def instance_environment(wildcards):
-    return environment_image(
-        CONFIG.datasets[CONFIG.dataset_of(wildcards.instance)].environment
-    )
+    dataset = CONFIG.datasets[CONFIG.dataset_of(wildcards.instance)]
+    built = not published_images(wildcards.instance)
+    return environment_image(dataset.environment) if built else []
+
+
+def instance_layer(wildcards):
+    return [] if published_images(wildcards.instance) else layers([wildcards.instance])
+
+
+def instance_pull(wildcards):
+    return layers([wildcards.instance]) if published_images(wildcards.instance) else []
 
 
 def instance_source(wildcards):
@@ -81,7 +98,15 @@ def instance_source(wildcards):
 
 
 def layers(instance_ids):
-    return [f"results/images/instances/{name}.sqsh" for name in instance_ids]
+    """The layer of each instance, or the record of its published image, which may be missing."""
+    return [
+        (
+            f"results/images/pulls/{name}.json"
+            if published_images(name)
+            else f"results/images/instances/{name}.sqsh"
+        )
+        for name in instance_ids
+    ]
 
 
 def gates(instance_ids):

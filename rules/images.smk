@@ -90,12 +90,31 @@ rule instance_image:
         "--source {input.source} --output {output} &> {log}"
 
 
+rule registry_image:
+    input:
+        code=code("images.pull"),
+    output:
+        "results/images/pulls/{instance}.json",
+    log:
+        "logs/images/pulls/{instance}.log",
+    benchmark:
+        "benchmarks/images/pulls/{instance}.jsonl"
+    conda:
+        "../envs/driver.yaml"
+    params:
+        settings=pull_settings,
+    shell:
+        "python -m swedag registry-image --instance {wildcards.instance} --settings {params.settings:q} "
+        "--images results/images --output {output} &> {log}"
+
+
 rule gate:
     input:
         code=code("grading.gate"),
         instances=instance_dataset,
         environment=instance_environment,
-        layer="results/images/instances/{instance}.sqsh",
+        layer=instance_layer,
+        pull=instance_pull,
     output:
         "results/images/instances/{instance}.json",
     log:
@@ -107,6 +126,7 @@ rule gate:
         "../envs/driver.yaml"
     params:
         settings=settings(CONFIG.grading),
+        pull=option("pull"),
     shell:
         "python -m swedag gate --instance {wildcards.instance} --instances {input.instances} "
-        "--images results/images --settings {params.settings:q} --output {output} &> {log}"
+        "--images results/images --settings {params.settings:q} {params.pull} --output {output} &> {log}"

@@ -22,6 +22,7 @@ from swedag.datasets.published import PublishedRow, Reading, read_published
 from swedag.datasets.specs import RepositorySpec, read_specs, resolve, spec_files
 from swedag.errors import SwedagError
 from swedag.grading.parsers import PARSERS
+from swedag.images.pull import RegistrySettings
 from swedag.instances import Instance
 
 SHOWN = 10
@@ -54,6 +55,7 @@ class PublishedSettings(BaseModel):
         "refuse", description="Whether a row that cannot be used stops the run or is left out and reported"
     )
     max_patch_bytes: int = Field(10_000_000, ge=1, description="A row with a longer patch or test patch is malformed")
+    images: RegistrySettings | None = Field(None, description="Where the instances' published images are")
 
     @model_validator(mode="after")
     def _planned(self) -> Self:
@@ -215,7 +217,14 @@ def main(
         )
     if not selection.instances:
         raise SwedagError(f"{rows}: no row is left of {len(selection.report)}; see {report}")
-    write_jsonl(output, selection.instances)
+    images = chosen.images
+    write_jsonl(output, [in_image(one, images) if images else one for one in selection.instances])
+
+
+def in_image(instance: Instance, images: RegistrySettings) -> Instance:
+    """The instance as it is tested in its published image, which has an environment of its own."""
+    command = f"{images.activate} && {instance.test_command}" if images.activate else instance.test_command
+    return instance.model_copy(update={"environment": "", "test_command": command})
 
 
 # Reasons that the plan of a Hub's dataset could not see; `not asked for` and `excluded` it did.

@@ -19,12 +19,15 @@ from swedag.errors import SwedagError
 from swedag.grades import Outcome
 from swedag.grading.run import GradingSettings, grade_patch, image_files
 from swedag.grading.verdict import Verdict
+from swedag.images.record import PullRecord
 from swedag.instances import Instance, read_instances
+from swedag.sandbox.launch import squashfs_offset
 
 
 class LedgerRow(BaseModel):
-    """An image and its gate. `bytes` and `inodes` are those of the instance's own layer.
+    """An image and its gate. `bytes` and `inodes` are those of the instance's own layer, or of its whole image.
 
+    `image` and `oci_digest` are those in the registry, for published images; a missing one has no content hash.
     `runs`: of the gold patch; `gold_outcome` is the first that is not `resolved`, if any. `flaky`: the named tests
     (FAIL_TO_PASS and PASS_TO_PASS) that did not have the same status in all of them.
     """
@@ -32,11 +35,13 @@ class LedgerRow(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     instance_id: str
-    layer_sha256: str
-    bytes: int
-    inodes: int
-    environment: str
-    environment_sha256: str
+    image: str = ""
+    oci_digest: str = ""
+    layer_sha256: str = ""
+    bytes: int = 0
+    inodes: int = 0
+    environment: str = ""
+    environment_sha256: str = ""
     apptainer: str
     gold_outcome: Outcome
     empty_outcome: Outcome
@@ -52,6 +57,9 @@ def main(
     images: Annotated[Path, typer.Option(help="Folder of the images: envs/*.sif and instances/*.sqsh")],
     settings: Annotated[str, typer.Option(help="GradingSettings as JSON")],
     output: Annotated[Path, typer.Option(help="The ledger row, as JSON")],
+    pull: Annotated[
+        Path | None, typer.Option(help="What came of its published image (.json of registry-image)")
+    ] = None,
     repeat: Annotated[
         int, typer.Option(min=0, help="Runs of the gold patch, to find flaky tests (0: as the settings say)")
     ] = 0,
@@ -61,16 +69,36 @@ def main(
     rows = read_instances(instances)
     if instance not in rows:
         raise SwedagError(f"{instances}: no instance {instance!r}")
-    row = ledger_row(rows[instance], images, chosen.model_copy(update={"repeat": repeat or chosen.repeat}))
+    pulled = PullRecord.model_validate_json(pull.read_text()) if pull else None
+    row = ledger_row(rows[instance], images, chosen.model_copy(update={"repeat": repeat or chosen.repeat}), pulled)
     write_json(output, row.model_dump(mode="json"))
 
 
-def ledger_row(instance: Instance, images: Path, settings: GradingSettings) -> LedgerRow:
-    """Two runs at a time. SwedagError if an image is absent or the machine could not run them."""
+def ledger_row(
+    instance: Instance, images: Path, settings: GradingSettings, pull: PullRecord | None = None
+) -> LedgerRow:
+    """Two runs at a time. SwedagError if an image is absent or the machine could not run them.
+
+    `pull`: what came of the published image, for an instance that has one. That there is none is a row, too.
+    """
+    if pull and pull.outcome == "missing":
+        return LedgerRow(
+            instance_id=instance.instance_id,
+            image=pull.image,
+            apptainer=_apptainer(),
+            gold_outcome="environment_failure",
+            empty_outcome="environment_failure",
+            passed=False,
+            reason=f"no image {pull.image}: {pull.reason}",
+        )
     environment, layer = image_files(images, instance)
     for path in (environment, layer):
-        if not path.is_file():
+        if path and not path.is_file():
             raise SwedagError(f"{path}: no such file; build the images first")
+    own = layer or environment
+    own_sha256 = sha256_file(own)
+    if pull and pull.sif_sha256 != own_sha256:
+        raise SwedagError(f"{own.resolve()}: not the file that was converted; delete it to have it made again")
 
     once = settings.model_copy(update={"repeat": 1})
 
@@ -92,12 +120,14 @@ def ledger_row(instance: Instance, images: Path, settings: GradingSettings) -> L
         reasons.append(f"the empty patch is {empty.outcome}: {empty.reason}")
     return LedgerRow(
         instance_id=instance.instance_id,
-        layer_sha256=sha256_file(layer),
-        bytes=layer.stat().st_size,
-        inodes=_inodes(layer),
+        image=pull.image if pull else "",
+        oci_digest=pull.digest if pull else "",
+        layer_sha256=own_sha256,
+        bytes=own.stat().st_size,
+        inodes=_inodes(own),
         environment=instance.environment,
-        environment_sha256=sha256_file(environment),
-        apptainer=run_tool("Apptainer", find_apptainer(), "--version").strip(),
+        environment_sha256=sha256_file(environment) if layer else "",
+        apptainer=_apptainer(),
         gold_outcome=gold.outcome,
         empty_outcome=empty.outcome,
         runs=len(golds),
@@ -108,6 +138,11 @@ def ledger_row(instance: Instance, images: Path, settings: GradingSettings) -> L
 
 
 def _inodes(layer: Path) -> int:
-    superblock = run_tool(f"{layer}: not a squashfs", "unsquashfs", "-s", layer)
+    offset = squashfs_offset(layer)
+    superblock = run_tool(f"{layer}: not a squashfs", "unsquashfs", "-s", "-offset", offset, layer)
     found = re.search(r"Number of inodes (\d+)", superblock)
     return int(found[1]) if found else 0
+
+
+def _apptainer() -> str:
+    return run_tool("Apptainer", find_apptainer(), "--version").strip()

@@ -51,8 +51,10 @@ class LostUnderPatchError(SandboxError):
     """The sandbox was lost, or could not be used, after the patch was in it."""
 
 
-def image_files(images: Path, instance: Instance) -> tuple[Path, Path]:
-    """Environment image and instance layer."""
+def image_files(images: Path, instance: Instance) -> tuple[Path, Path | None]:
+    """Environment image and instance layer; no layer where an instance names no environment: its image is whole."""
+    if not instance.environment:
+        return images / "instances" / f"{instance.instance_id}.sif", None
     return images / "envs" / f"{instance.environment}.sif", images / "instances" / f"{instance.instance_id}.sqsh"
 
 
@@ -60,7 +62,7 @@ def grade_patch(
     instance: Instance,
     patch: str,
     environment: Path,
-    layer: Path,
+    layer: Path | None,
     settings: GradingSettings,
     *,
     run_empty: bool = False,
@@ -68,7 +70,7 @@ def grade_patch(
     """The verdict on one patch. An empty patch is not run, unless `run_empty` (the gate of an image does)."""
     if patches.is_empty(patch) and not run_empty:
         return Verdict(outcome="empty_patch", resolved=False, official_resolved=False)
-    absent = [str(path) for path in (environment, layer) if not path.is_file()]
+    absent = [str(path) for path in (environment, layer) if path and not path.is_file()]
     if absent:
         return _no_verdict("environment_failure", f"image absent: {', '.join(absent)}")
     started = time.monotonic()
@@ -79,7 +81,9 @@ def grade_patch(
     return verdict.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
 
 
-def _with_retries(instance: Instance, patch: str, environment: Path, layer: Path, settings: GradingSettings) -> Verdict:
+def _with_retries(
+    instance: Instance, patch: str, environment: Path, layer: Path | None, settings: GradingSettings
+) -> Verdict:
     """The verdict of the first attempt that gives one. No patch escapes a verdict by breaking its sandbox."""
     errors: list[SandboxError | OSError] = []
     for _ in range(settings.attempts):
@@ -101,7 +105,7 @@ def _with_retries(instance: Instance, patch: str, environment: Path, layer: Path
 
 
 @contextmanager
-def _fresh(environment: Path, layer: Path, settings: GradingSettings) -> Iterator[Sandbox]:
+def _fresh(environment: Path, layer: Path | None, settings: GradingSettings) -> Iterator[Sandbox]:
     """A sandbox; what goes wrong once it has started may be the doing of what runs in it."""
     with Sandbox(environment, layer, _limits(settings)) as sandbox:
         try:
@@ -110,7 +114,7 @@ def _fresh(environment: Path, layer: Path, settings: GradingSettings) -> Iterato
             raise LostUnderPatchError(str(error)) from error
 
 
-def _grade(instance: Instance, patch: str, environment: Path, layer: Path, settings: GradingSettings) -> Verdict:
+def _grade(instance: Instance, patch: str, environment: Path, layer: Path | None, settings: GradingSettings) -> Verdict:
     """One verdict in one sandbox, or in two when the rules have to be told apart."""
     inspection = patches.inspect(patch, settings.max_patch_bytes)
     with _fresh(environment, layer, settings) as sandbox:
@@ -151,7 +155,7 @@ def run_tests(sandbox: Sandbox, instance: Instance, timeout: float, canary: Cana
     """Run the named tests, with JUnit XML beside the log."""
     if canary:
         sandbox.write(f"/testbed/{canary.path}", canary.source.encode())
-    command = _test_command(instance, canary)
+    command = test_command(instance, canary)
     settings = "PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0"
     result = sandbox.run(f"( cd /testbed; export {settings}; {command} --junitxml={JUNIT} )", timeout)
     try:
@@ -162,7 +166,7 @@ def run_tests(sandbox: Sandbox, instance: Instance, timeout: float, canary: Cana
 
 
 def _run_and_judge(sandbox: Sandbox, instance: Instance, settings: GradingSettings, *, defended: bool) -> Verdict:
-    problem = _add_test_patch(sandbox, instance)
+    problem = add_test_patch(sandbox, instance)
     if problem:
         return _no_verdict("environment_failure", problem)
     selects_by_name = instance.test_command.rstrip().endswith("-k")  # then no file can be added to the command
@@ -172,7 +176,7 @@ def _run_and_judge(sandbox: Sandbox, instance: Instance, settings: GradingSettin
     return verdict.model_copy(update={"log_tail": _tail(traces.log, settings)})
 
 
-def _add_test_patch(sandbox: Sandbox, instance: Instance) -> str:
+def add_test_patch(sandbox: Sandbox, instance: Instance) -> str:
     """Put the files of the test patch back, then apply it. What went wrong, or nothing."""
     if patches.is_empty(instance.test_patch):
         return ""
@@ -182,7 +186,7 @@ def _add_test_patch(sandbox: Sandbox, instance: Instance) -> str:
     return "" if result.exit_code == 0 else f"the test patch does not apply: {result.output[-300:]}"
 
 
-def _test_command(instance: Instance, canary: Canary | None) -> str:
+def test_command(instance: Instance, canary: Canary | None) -> str:
     """The instance's command with its test files; a `-k` expression is widened so that it selects the canary."""
     command = instance.test_command
     if not canary:

@@ -124,5 +124,5 @@ def _key(instance: Instance, patch: str, images: Path, grader: str) -> str:
 
 
 @cache
-def _content(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else "absent"
+def _content(path: Path | None) -> str:
+    return sha256_file(path) if path and path.is_file() else "absent"

@@ -23,6 +23,7 @@ from swedag.artifacts import replacing, sha256_file, write_json
 from swedag.errors import SwedagError
 from swedag.images.environment import COMPRESSION
 from swedag.images.lease import DEAD_SECONDS, lease
+from swedag.images.record import PullRecord
 from swedag.images.registry import Reference, credentials, parse, resolve
 
 ATTEMPTS = 3
@@ -39,6 +40,9 @@ class RegistrySettings(BaseModel):
         description="Name of an instance's image; {instance} is its id in lower case with `separator` for `__`",
     )
     separator: str = Field("_s_", description="`_s_` for SWE-Gym, `_1776_` for SWE-bench")
+    activate: str = Field(
+        "source /opt/miniconda3/bin/activate testbed", description="Enters the image's environment before the tests"
+    )
     moved: Literal["refuse", "renew"] = Field(
         "refuse", description="When a tag no longer has the digest of the ledger: stop, or take the new image"
     )
@@ -65,23 +69,6 @@ class Facts(BaseModel):
     sha256: str
     bytes: int
     seconds: float
-
-
-class PullRecord(BaseModel):
-    """What came of one instance's image. `sif` is relative to the folder of the images."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    instance_id: str
-    image: str
-    outcome: Literal["converted", "missing"]
-    digest: str = ""
-    moved_from: str = ""
-    sif: str = ""
-    sif_sha256: str = ""
-    bytes: int = 0
-    seconds: float = 0.0
-    reason: str = ""
 
 
 def main(

@@ -126,7 +126,7 @@ def unpacked(image: Path, scratch: Path) -> Path:
                         "-processors",
                         "2",
                         "-offset",
-                        _offset(image),
+                        squashfs_offset(image),
                     ),
                     *("-force", "-dest", started, image),
                 )
@@ -138,7 +138,7 @@ def unpacked(image: Path, scratch: Path) -> Path:
     return folder
 
 
-def _offset(image: Path) -> str:
+def squashfs_offset(image: Path) -> str:
     """Where the squashfs begins in the file: at its start, or at the system partition of a SIF."""
     with image.open("rb") as stream:
         if stream.read(4) == b"hsqs":
