@@ -1,7 +1,11 @@
 """Scaffolds driven by recorded answers: the same steps, the same patch. No model, no sandbox."""
 
+import json
+import re
+import shlex
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +14,7 @@ from swedag.errors import SwedagError
 from swedag.instances import Instance, Target
 from swedag.scaffolds import MiniSettings, SingleEditSettings, begin
 from swedag.scaffolds.protocol import Ask, Attempt, ContextFullError, Execute, Executed, Finish, ReadFile, Reply, Step
+from tests.unit.repository import Repository
 
 SOURCE = """def total(items):
     result = 0
@@ -165,3 +170,35 @@ def test_an_abandoned_mini_attempt_leaves_no_thread() -> None:
     next(attempt)
     attempt.close()
     assert threading.active_count() == before
+
+
+RECORDED = Path(__file__).parents[1] / "data/trajectories/mini_github_issue.traj.json"
+
+
+def test_the_replies_of_a_recorded_mini_run_lead_to_its_actions_observations_and_patch(tmp_path: Path) -> None:
+    recorded = json.loads(RECORDED.read_text())
+    replies = [message["content"] for message in recorded if message["role"] == "assistant"]
+    seen = [message["content"] for message in recorded if message["role"] == "user"]
+    source = 'def division(a: float, b: float) -> float\n    return a/b\n\n\nif __name__ == "__main__":\n'
+    source = f"#!/usr/bin/env python3\n\n\n{source}    print(division(123, 15))\n\n"
+    repository = Repository(tmp_path, {"tests/missing_colon.py": source})
+    repository.place("tests/missing_colon.py").chmod(0o755)
+    repository.git("-c", "user.name=x", "-c", "user.email=x@x", "commit", "--quiet", "--all", "--message", "mode")
+    waiting = iter(replies)
+
+    def answer(step: Step) -> Any:
+        return Reply(next(waiting)) if isinstance(step, Ask) else repository.answer(step)
+
+    steps, finish = drive(begin(INSTANCE, MiniSettings()), answer)
+    commands = [re.findall(r"```mswea_bash_command\n(.*?)\n```", reply, re.S)[0] for reply in replies]
+    run = [step.command for step in steps if isinstance(step, Execute)]
+    assert all(command.endswith(f" bash -c {shlex.quote(said)}") for command, said in zip(run, commands, strict=True))
+    asks = [step for step in steps if isinstance(step, Ask)]
+    # What ls prints (dates, owners) and the folder of the recording are another machine's.
+    for ask, observation in zip(asks[1:], seen[1:], strict=False):
+        if not re.search(r"drwx|Users", observation):
+            assert ask.messages[-1].content == observation
+    index = re.compile(r"^index .*\n", re.M)
+    assert finish.exit == "submitted"
+    assert index.sub("", finish.patch).strip() == index.sub("", seen[-1]).strip()
+    assert finish.repeated is False

@@ -1,7 +1,8 @@
 """All attempts of a rollout set in one table: who tried what, what came of it, and what a verifier thought of it.
 
 In: instances, gates, and the rollout, grade and score shards of a set. Out: a CSV, one row per (instance, run), sorted,
-without anything that varies between equal runs (no timings). `resolved` is empty where no verdict may be drawn.
+without anything that varies between equal runs (no timings). `resolved` is empty where no verdict may be drawn. `stuck`
+is the scaffold's own rule, `repeated` the paper's words for it: the same action in the last three turns.
 """
 
 import csv
@@ -30,6 +31,7 @@ COLUMNS = (
     "completion_tokens",
     "empty_patch",
     "stuck",
+    "repeated",
 )
 Key = tuple[str, int]
 Cell = str | int | float | None
@@ -153,6 +155,7 @@ def _cells(key: Key, outcome: Outcome, rollout: Rollout | None, grade: Grade | N
         rollout.completion_tokens if rollout else None,
         _flag(not rollout.patch.strip() if rollout else None),
         _flag(rollout.exit == "stuck" if rollout else None),
+        _flag(rollout.repeated if rollout else None),
     )
     return dict(zip(COLUMNS, values, strict=True))
 

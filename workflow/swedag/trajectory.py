@@ -16,7 +16,11 @@ class Message(BaseModel):
 
 
 class Rollout(BaseModel):
-    """One attempt. `exit` is `infrastructure` when no verdict on the policy may be drawn (server or sandbox died)."""
+    """One attempt. `exit` is `infrastructure` when no verdict on the policy may be drawn (server or sandbox died).
+
+    `exit` is `stuck` when the scaffold's own rule found a loop; `repeated` tells of the paper's words for it, the very
+    same action in the last three turns. A scaffold of independent calls (moatless) begins each with a system message.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,6 +34,7 @@ class Rollout(BaseModel):
     patch: str
     exit: Exit
     error: str = ""
+    repeated: bool = False
     turns: int
     prompt_tokens: int
     completion_tokens: int

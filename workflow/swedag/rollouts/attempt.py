@@ -19,7 +19,7 @@ from swedag.rollouts.endpoint import Endpoint, Sampling
 from swedag.rollouts.settings import RolloutSettings
 from swedag.sandbox import Limits, Sandbox, SandboxError
 from swedag.scaffolds import begin
-from swedag.scaffolds.protocol import Ask, ContextFullError, Execute, Executed, Finish, ReadFile, Reply
+from swedag.scaffolds.protocol import Ask, ContextFullError, Execute, Executed, Finish, Load, ReadFile, Reply, Store
 from swedag.trajectory import Message, Rollout
 
 P = ParamSpec("P")
@@ -53,6 +53,12 @@ class Workplace:
     async def read(self, step: ReadFile) -> str:
         return await self._in_thread(self._read, step)
 
+    async def load(self, step: Load) -> bytes | None:
+        return await self._in_thread(self._load, step)
+
+    async def store(self, step: Store) -> str:
+        return await self._in_thread(self._store, step)
+
     async def close(self) -> None:
         """End the sandbox, even one that is starting or running a command for an attempt that was cancelled."""
         await self._in_thread(self._close)
@@ -61,14 +67,30 @@ class Workplace:
         call = partial(function, *arguments)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def _execute(self, step: Execute) -> Executed:
+    def _started(self) -> Sandbox:
         with self._starting:
             if self._closed:
                 raise SandboxError("the attempt has ended")
             if self._sandbox is None:
                 self._sandbox = Sandbox(self._job.environment, self._job.layer, self._limits).__enter__()
-        result = self._sandbox.run(step.command, step.seconds)
+        return self._sandbox
+
+    def _execute(self, step: Execute) -> Executed:
+        result = self._started().run(step.command, step.seconds)
         return Executed(result.output, result.exit_code, result.timed_out)
+
+    def _load(self, step: Load) -> bytes | None:
+        try:
+            return self._started().read(step.path)
+        except FileNotFoundError:
+            return None
+
+    def _store(self, step: Store) -> str:
+        try:
+            self._started().write(step.path, step.content)
+        except OSError as error:
+            return str(error)
+        return ""
 
     def _read(self, step: ReadFile) -> str:
         if self._sandbox is not None:
@@ -114,10 +136,11 @@ async def attempt(job: Job, settings: RolloutSettings, endpoint: Endpoint, threa
         scaffold=settings.scaffold.kind,
         seed=job.seed,
         temperature=temperature,
-        messages=list(spoken.messages),
+        messages=list(finish.conversation or spoken.messages),
         patch=finish.patch,
         exit=finish.exit,
         error=finish.remark,
+        repeated=finish.repeated,
         turns=spoken.turns,
         prompt_tokens=spoken.prompt_tokens,
         completion_tokens=spoken.completion_tokens,
@@ -142,6 +165,10 @@ async def _carry_out(
                     answer: Any = await _ask(step, sampling, endpoint, spoken)
                 elif isinstance(step, Execute):
                     answer = await workplace.execute(step)
+                elif isinstance(step, Load):
+                    answer = await workplace.load(step)
+                elif isinstance(step, Store):
+                    answer = await workplace.store(step)
                 else:
                     answer = await workplace.read(step)
             except ContextFullError as full:
@@ -163,4 +190,4 @@ async def _ask(question: Ask, sampling: Sampling, endpoint: Endpoint, spoken: Sp
     spoken.turns += 1
     spoken.prompt_tokens += answer.prompt_tokens
     spoken.completion_tokens += answer.completion_tokens
-    return answer.reply
+    return replace(answer.reply, tokens=answer.completion_tokens)

@@ -5,16 +5,20 @@ from typing import Annotated
 from pydantic import Field
 
 from swedag.instances import Instance
-from swedag.scaffolds import mini, single_edit
+from swedag.scaffolds import codeact, mini, single_edit
+from swedag.scaffolds.codeact import CodeActSettings
 from swedag.scaffolds.mini import MiniSettings
 from swedag.scaffolds.protocol import Attempt
 from swedag.scaffolds.single_edit import SingleEditSettings
 
-ScaffoldSettings = Annotated[SingleEditSettings | MiniSettings, Field(discriminator="kind")]
+Settings = SingleEditSettings | MiniSettings | CodeActSettings
+ScaffoldSettings = Annotated[Settings, Field(discriminator="kind")]
 
 
-def begin(instance: Instance, settings: SingleEditSettings | MiniSettings) -> Attempt:
+def begin(instance: Instance, settings: Settings) -> Attempt:
     """A fresh attempt of the scaffold that `settings` name."""
+    if isinstance(settings, CodeActSettings):
+        return codeact.attempt(instance, settings)
     if isinstance(settings, MiniSettings):
         return mini.attempt(instance, settings)
     return single_edit.attempt(instance, settings)

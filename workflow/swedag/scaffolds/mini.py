@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from swedag.instances import Instance
 from swedag.scaffolds.protocol import Ask, Attempt, ContextFullError, Execute, Executed, Finish, Reply, Step
+from swedag.scaffolds.stuck import Action, Event, repeated
 from swedag.trajectory import Exit, Message
 
 Call = Callable[[Step], Any]
@@ -58,6 +59,7 @@ class _Stopped(Exception):
 
 def attempt(instance: Instance, settings: MiniSettings) -> Attempt:
     """Needs a sandbox; asks until the agent submits, gives up or reaches a limit."""
+    commands: list[Event] = []
     calls: SimpleQueue[Step | Future[dict[str, Any]]] = SimpleQueue()
     answers: SimpleQueue[Any] = SimpleQueue()
 
@@ -73,6 +75,8 @@ def attempt(instance: Instance, settings: MiniSettings) -> Attempt:
         run.add_done_callback(calls.put)
         try:
             while not isinstance(step := calls.get(), Future):
+                if isinstance(step, Execute):
+                    commands.append(Action("command", step.command))
                 try:
                     answer = yield step
                 except ContextFullError as full:
@@ -80,7 +84,7 @@ def attempt(instance: Instance, settings: MiniSettings) -> Attempt:
                 answers.put(answer)
         finally:
             answers.put(_Stopped())
-    finish = _finish(step.result())
+    finish = replace(_finish(step.result()), repeated=repeated(commands))
     if settings.salvage and finish.exit != "submitted":
         diff: Executed = yield Execute(DIFF, settings.command_seconds)
         return replace(finish, patch=diff.output if diff.exit_code == 0 else "")
