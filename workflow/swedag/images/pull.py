@@ -32,7 +32,7 @@ ATTEMPTS = 3
 class RegistrySettings(BaseModel):
     """Images that somebody has published, one per instance."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Literal["registry"] = Field("registry", description="From a registry")
     image: str = Field(
