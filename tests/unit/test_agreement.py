@@ -7,8 +7,9 @@ each is there. A difference of no kind fails the test.
 import importlib
 import json
 import random
+import re
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from swedag.grading.stored import END, START, Row, grade_log, read_log
 from tests.unit import printed
 
 LOGS = Path(__file__).parents[1] / "data" / "logs"
+COLOUR = "colour codes: swebench finds none of the tests, we read the log without them"
 MARKED = f"+ : '{START}'\n{{}}\n+ : '{END}'\n"
 
 
@@ -48,9 +50,10 @@ BOTH = {name: getattr(PYTHON, f"parse_log_{name}") for name in PARSERS if hasatt
 class Tally:
     """What was compared, and the differences by kind."""
 
-    logs: Counter[str] = field(default_factory=Counter)
+    logs: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     statuses: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
+    resolved: Counter[str] = field(default_factory=Counter)
     differences: Counter[str] = field(default_factory=Counter)
 
 
@@ -58,9 +61,14 @@ class Tally:
 def tally() -> Iterator[Tally]:
     counted = Tally()
     yield counted
-    print(f"\n\n{'compared with swebench 5':<44}{'logs':>8}{'statuses':>10}{'verdicts':>10}")
     for kind in counted.logs:
-        print(f"{kind:<44}{counted.logs[kind]:>8}{counted.statuses[kind]:>10}{counted.verdicts[kind]:>10}")
+        if kind.startswith(("real", "gold")):
+            assert 0 < counted.resolved[kind] < counted.verdicts[kind], f"{kind}: one verdict only"
+    print(f"\n\n{'compared with swebench 5':<44}{'logs':>8}{'statuses':>10}{'verdicts':>10}{'resolved':>10}")
+    for kind in counted.logs:
+        print(
+            f"{kind:<44}{len(counted.logs[kind]):>8}{counted.statuses[kind]:>10}{counted.verdicts[kind]:>10}{counted.resolved[kind]:>10}"
+        )
     print("differences" if counted.differences else "no difference")
     for kind, number in counted.differences.items():
         print(f"{number:>8}  {kind}")
@@ -96,16 +104,17 @@ def compare(tally: Tally, kind: str, log: str, row: Row, parser: str, path: Path
     theirs = report_of_swebench(row, parser, path)
     ours = grade_log(read_log(path), row, parser)
     told, found = GRADING.get_logs_eval(SPEC("", "", [], "", "", [], [], f"parse_log_{parser}"), str(path))
-    tally.logs[kind] += 1
+    tally.logs[kind].add(log)
     tally.statuses[kind] += len(told)
     tally.verdicts[kind] += 1
+    tally.resolved[kind] += theirs["resolved"]
     if not ours.markers and ours.readable:
         assert not found
         tally.differences["no marks around the output of the tests: swebench does not read the log, we do"] += 1
         return
     if ours.statuses != told and "\x1b" in log:
         assert {logs.status_of(test, told) for test in row.tests} == {logs.MISSING}
-        tally.differences["colour codes: swebench finds no named test, we read the log without them"] += 1
+        tally.differences[COLOUR] += 1
         return
     assert ours.statuses == told
     assert ours.resolved is theirs["resolved"]
@@ -128,11 +137,46 @@ def real_logs() -> list[Path]:
     return sorted(path for path in LOGS.rglob("*") if path.suffix in (".log", ".txt"))
 
 
+def cut_at_space(test: str) -> str:
+    """As in the published lists, where that is done to pytest's names alone."""
+    return test.partition(" ")[0] if "::" in test else test
+
+
 def gold_of(statuses: dict[str, str]) -> Row:
     """An instance that the log resolves: its passing tests, one as FAIL_TO_PASS; skipped ones are in PASS_TO_PASS."""
     passing = [test for test, status in statuses.items() if status in logs.PASSING]
     skipped = [test for test, status in statuses.items() if status == "SKIPPED"]
     return row_of(passing[:1], [*passing[1:], *skipped])
+
+
+def repository_of(path: Path) -> str:
+    """`pallets__flask.xdist.after.log` and `conan-io__conan-13610.after.log` are of pallets/flask and conan-io/conan."""
+    owner, _, name = path.name.partition("__")
+    return f"{owner}/{re.split(r'[.]|-[0-9]', name)[0]}"
+
+
+def pairs() -> list[Path]:
+    """The logs with the gold patch that have a partner without it, and a parser of swebench."""
+    after = [path for path in real_logs() if path.name.endswith(".after.log")]
+    return [path for path in after if logs.parser_of(repository_of(path)) in BOTH]
+
+
+@pytest.mark.parametrize("after", pairs(), ids=lambda path: path.name.removesuffix(".after.log"))
+def test_before_and_after_the_gold_patch(after: Path, tally: Tally, tmp_path: Path) -> None:
+    """Real pairs by their repository's parser: the instance is what the two logs make of it, names whole and cut."""
+    repository = repository_of(after)
+    parser = logs.parser_of(repository)
+    before = after.with_name(after.name.replace(".after.", ".before."))
+    told = {path: logs.parse(read_log(path), parser) for path in (before, after)}
+    passing = [test for test, status in told[after].items() if status in logs.PASSING]
+    fixed = [test for test in passing if told[before].get(test) not in logs.PASSING]
+    kept = [test for test in passing if test not in fixed]
+    assert fixed, "the pair shows no test that the patch mends"
+    for row in (row_of(fixed, kept), row_of([*map(cut_at_space, fixed)], [*map(cut_at_space, kept)])):
+        for path, resolved in ((before, False), (after, True)):
+            log = read_log(path) if START in read_log(path) else MARKED.format(read_log(path))
+            compare(tally, f"gold pairs, {repository}", log, row, parser, tmp_path / "log")
+            assert grade_log(log, row, parser).resolved is resolved
 
 
 @pytest.mark.parametrize("path", real_logs(), ids=lambda path: path.name)
@@ -143,7 +187,10 @@ def test_real_logs_by_every_parser(path: Path, tally: Tally, tmp_path: Path) -> 
         theirs = statuses_of_swebench(parser, log)
         if theirs is None:
             continue
-        assert logs.parse(log, parser) == theirs, parser
+        ours = logs.parse(log, parser)
+        if ours != theirs:
+            assert not theirs and "\x1b" in log, parser
+            tally.differences[COLOUR] += 1
         whole = gold_of(theirs)
         if not whole.tests:
             continue
@@ -153,6 +200,7 @@ def test_real_logs_by_every_parser(path: Path, tally: Tally, tmp_path: Path) -> 
             whole,
             *(row_of([test], whole.tests) for test in failing[:1]),
             *(row_of([test], whole.tests) for test in skipped[:1]),
+            row_of(*([cut_at_space(test) for test in tests] for tests in (whole.FAIL_TO_PASS, whole.PASS_TO_PASS))),
             row_of(["absent"], whole.tests),
             row_of(whole.tests[:1], ["absent"]),
         ):
@@ -170,7 +218,7 @@ def test_published_reports(name: str, tally: Tally, tmp_path: Path) -> None:
     assert ours.resolved is report["resolved"]
     for group in ("FAIL_TO_PASS", "PASS_TO_PASS"):
         assert ours.tests_status[group].model_dump() == groups[group]
-    tally.logs["SWE-smith's own reports"] += 1
+    tally.logs["SWE-smith's own reports"].add(name)
     tally.statuses["SWE-smith's own reports"] += len(row.tests)
     tally.verdicts["SWE-smith's own reports"] += 1
 
@@ -187,7 +235,7 @@ def test_composed_logs(parser: str, tally: Tally, tmp_path: Path) -> None:
             tally.differences["a heading without a test: swebench stops, we go on"] += 1
             logs.parse(log, parser)
             continue
-        names = [*theirs, "absent", *(name.partition(" ")[0] for name in theirs), *(name[:-2] for name in theirs)]
+        names = [*theirs, "absent", *map(cut_at_space, theirs), *(name[:-2] for name in theirs)]
         names = [name for name in names if name]
         chosen = chance.sample(names, min(len(names), chance.randint(1, 6)))
         row = row_of(chosen[:2], chosen[2:])
