@@ -134,7 +134,7 @@ def test_colour_codes_matter_only_where_none_of_the_tests_is_found() -> None:
 
 def test_repositories_in_any_case() -> None:
     assert logs.parser_of("Project-MONAI/MONAI") == logs.parser_of("project-monai/monai") == "pytest"
-    with pytest.raises(SwedagError, match="no log parser is known for repository 'a/b'; name one of pytest"):
+    with pytest.raises(SwedagError, match="no log parser is known for repository 'a/b'; name one: pytest"):
         logs.parser_of("a/b")
 
 

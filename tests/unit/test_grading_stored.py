@@ -104,6 +104,8 @@ def test_the_parser_is_the_option_then_the_rows_then_the_repositorys() -> None:
     assert grade_log(GOOD, row, "seaborn").parser == "seaborn"
     assert grade_log(GOOD, row).parser == "pytest_v2"
     assert grade_log(GOOD, ROW).parser == "pytest"
+    without = {"repo": "", "instance_id": "scikit-learn__scikit-learn-1"}
+    assert grade_log(GOOD, ROW.model_copy(update=without)).parser == "pytest_v2"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

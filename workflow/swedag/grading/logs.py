@@ -43,7 +43,7 @@ def parser_of(repository: str) -> str:
     """The parser of a repository (`django/django`, in any case) of SWE-bench or SWE-Gym."""
     found = REPOSITORIES.get(repository.lower())
     if not found:
-        raise SwedagError(f"no log parser is known for repository {repository!r}; name one of {', '.join(PARSERS)}")
+        raise SwedagError(f"no log parser is known for repository {repository!r}; name one: {', '.join(PARSERS)}")
     return found
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from swedag.artifacts import write_text
 from swedag.errors import SwedagError
 from swedag.grading import logs
+from swedag.grading.parsers import PARSERS
 from swedag.grading.verdict import fails, failure_unseen, official_rule, succeeds, unseen
 
 StoredOutcome = Literal["resolved", "unresolved", "patch_failed", "timeout", "environment_failure"]
@@ -59,6 +60,11 @@ class Row(BaseModel):
                 raise ValueError("neither a list nor a string that holds one") from error
 
     @property
+    def repository(self) -> str:
+        """`repo`, or what the id says: `django__django-11211`."""
+        return self.repo or self.instance_id.rpartition("-")[0].replace("__", "/", 1)
+
+    @property
     def tests(self) -> list[str]:
         return [*self.FAIL_TO_PASS, *self.PASS_TO_PASS]
 
@@ -95,7 +101,11 @@ def main(
     instances: Annotated[Path, typer.Option(help="Rows of instances: JSONL, or JSON with one row or a list")],
     instance: Annotated[str, typer.Option(help="instance_id; not needed where the file has one row")] = "",
     parser: Annotated[
-        str, typer.Option(help="Log parser, ours or swebench's name (default: the row's, else its repository's)")
+        str,
+        typer.Option(
+            help=f"Log parser (default: the row's log_parser, else its repository's): {', '.join(PARSERS)}, or "
+            "swebench's name such as parse_log_scikit; pytest_verbose reads `pytest -v` as SWE-smith does"
+        ),
     ] = "",
     output: Annotated[Path | None, typer.Option(help="Where to write the JSON (default: standard output)")] = None,
 ) -> None:
@@ -155,7 +165,7 @@ def grade_log(log: str, row: Row, parser: str = "") -> StoredGrade:
     if not row.tests:
         raise SwedagError(f"{row.instance_id}: FAIL_TO_PASS and PASS_TO_PASS are empty; there is nothing to judge by")
     chosen = parser or row.log_parser
-    name = logs.parser_named(chosen) if chosen else logs.parser_of(row.repo)
+    name = logs.parser_named(chosen) if chosen else logs.parser_of(row.repository)
     found = EXIT_CODE.search(log)
     exit_code = int(found[1]) if found else None
     markers = START in log and END in log
