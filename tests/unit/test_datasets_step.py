@@ -204,6 +204,7 @@ def test_a_split_is_taken_from_the_hubs_cache_without_a_network(tmp_path, monkey
         ({"exclude": ["missing-image"]}, "no list is called 'missing-image'.*did you mean 'missing-images'"),
         ({"ids": "config/instances/absent.txt"}, "absent.txt cannot be read"),
         ({"ids": ["a__b-1", "A__b-1"]}, "1 ids stand more than once"),
+        ({"ids": ["../../etc/passwd"]}, "'../../etc/passwd' is no instance_id"),
     ],
 )
 def test_lists_that_are_not_there_are_named(values, message):

@@ -20,6 +20,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from swedag.errors import SwedagError
 
 BOM = b"\xef\xbb\xbf"
+# An id names files, so it may hold nothing that a path gives a meaning to.
+INSTANCE_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
 
 
 def _text(value: str) -> str:
@@ -69,8 +71,7 @@ class PublishedRow(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    # The id names files, so it may hold nothing that a path gives a meaning to.
-    instance_id: str = Field(pattern=r"^\w[\w.+-]*$", max_length=200)
+    instance_id: Annotated[str, Field(pattern=INSTANCE_ID, max_length=200)]
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     base_commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     version: str = Field(pattern=r"^[\w.]+$")

@@ -6,6 +6,7 @@ The ids are known before anything runs: the config lists them, or planning reads
 """
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from swedag.artifacts import replacing, write_jsonl
 from swedag.datasets.exclusions import Exclusion, exclusion_file, read_exclusions
 from swedag.datasets.hub import HubSource
-from swedag.datasets.published import PublishedRow, Reading, read_published
+from swedag.datasets.published import INSTANCE_ID, PublishedRow, Reading, read_published
 from swedag.datasets.specs import RepositorySpec, read_specs, resolve, spec_files
 from swedag.errors import SwedagError
 from swedag.grading.parsers import PARSERS
@@ -78,6 +79,9 @@ class PublishedSettings(BaseModel):
         if self.ids is None:
             return None
         ids = read_ids(Path(self.ids)) if isinstance(self.ids, str) else list(self.ids)
+        for one in ids:
+            if not re.fullmatch(INSTANCE_ID, one):
+                raise SwedagError(f"ids: {one!r:.80} is no instance_id (in {self.ids!s:.80})")
         by_key = {one.lower(): one for one in ids}
         if len(by_key) < len(ids):
             raise SwedagError(f"ids: {len(ids) - len(by_key)} ids stand more than once in {self.ids!s:.80}")
