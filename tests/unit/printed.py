@@ -22,7 +22,7 @@ TESTS = [
     "[100%]",
 ]
 DJANGO_TESTS = ["test_a (app.tests.ATests)", "test_b (app.tests.ATests.test_b)", "A description of it [#12].", "test_c"]
-LINES = [
+OF_PYTEST = [
     *(f"{status} {test}" for status in STATUSES for test in TESTS),
     *(f"{status} {test} - assert 1 == 2 - really" for status in STATUSES for test in TESTS),
     *(f"{test} {status}" for status in STATUSES for test in TESTS),
@@ -38,6 +38,10 @@ LINES = [
     "FAILED [ 50%] tests/test_a.py::test_b - boom",
     "ERROR    root:a.py:12 something was logged",
     "=== 3 passed, 1 failed in 0.12s ===",
+    "Tests: 12",
+    "",
+]
+OF_DJANGO = [
     *(
         f"{test} ... {end}"
         for test in DJANGO_TESTS
@@ -55,14 +59,15 @@ LINES = [
     "test_x (a.B) ... Testing against Django installed in '/x' with 1 process\nFound 1 test (0 silenced).\nok",
     "test_x (a.B) ... System check identified no issues (0 silenced)\nok",
     "System check identified no issues (0 silenced).",
+]
+OF_SYMPY = [
     *(f"test_s{n} {end}" for n in range(3) for end in ("ok", "F", "E", "f", "s", "ok   [OK]", "F   [FAIL]")),
     "________________ sympy/core/tests/test_a.py:test_s1 ________________",
     "________________ sympy/core/tests/test_a.py:test_s1",
     '  File "/testbed/sympy/core/a.py", line 3, in test_s0',
     " a.py:12 in b ",
-    "Tests: 12",
-    "",
 ]
+LINES = [*OF_PYTEST, *OF_DJANGO, *OF_SYMPY]
 WORDS = [
     *STATUSES, *TESTS, *DJANGO_TESTS, " ", "\n", "\t", " - ", " ... ", "ok", "FAIL:", "ERROR:", " F", " E", " ok", "test_",
     "[", "]", "[2]", "[31m", "____", ".py:", "MouseButton.LEFT", " ... skipped", " ...  OK", "FAIL", "\x0b", "\x1c",

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swedag.errors import SwedagError
 from swedag.grading import logs
 from swedag.grading.parsers import PARSERS, REPOSITORIES
 from swedag.grading.stored import END, START, Row, grade_log, read_log
@@ -227,7 +228,8 @@ def test_published_reports(name: str, tally: Tally, tmp_path: Path) -> None:
 def test_composed_logs(parser: str, tally: Tally, tmp_path: Path) -> None:
     """Logs put together from the lines that runners print, real lines and broken ones, from a fixed seed."""
     chance = random.Random(parser)
-    pieces = [*printed.LINES, *printed.fragments(real_logs(), chance)]
+    own = {"django": printed.OF_DJANGO, "sympy": printed.OF_SYMPY}.get(parser, printed.OF_PYTEST)
+    pieces = [*printed.LINES, *printed.fragments(real_logs(), chance), *own * (1000 // len(own))]
     for _ in range(150):
         log = printed.compose(pieces, chance)
         theirs = statuses_of_swebench(parser, log)
@@ -266,8 +268,28 @@ def test_swebenchs_names_of_parsers() -> None:
         assert BOTH[logs.parser_named(name)] is registry[name], name
 
 
-def test_named_tests_cut_in_their_parameters() -> None:
-    """The one difference in looking up a named test: a whole name finds what the parser has cut."""
+def test_the_differences_one_by_one(tally: Tally, tmp_path: Path) -> None:
+    """Every row of the table in docs/agreement.md that speaks of swebench 5."""
+    path, row = tmp_path / "log", row_of(["a.py::t"], [])
+    coloured = MARKED.format("\x1b[32mPASSED\x1b[0m a.py::t")
+    for log, resolved in (("PASSED a.py::t", True), (coloured, True), (MARKED.format("12 passing"), False)):
+        compare(tally, "differences one by one", log, row, "pytest", path)
+        assert grade_log(log, row, "pytest").resolved is resolved
+        assert report_of_swebench(row, "pytest", path)["resolved"] is False
+
     whole, statuses = "a.py::t[x y]", {"a.py::t[x": "PASSED"}
     assert not GRADING.test_passed(whole, statuses)
     assert logs.status_of(whole, statuses) == "PASSED"
+
+    assert statuses_of_swebench("django", "FAIL:") is None
+    assert logs.parse("FAIL:", "django") == {}
+
+    path.write_bytes(MARKED.format("PASSED a.py::t").encode() + b"\xff")
+    with pytest.raises(UnicodeDecodeError):
+        report_of_swebench(row, "pytest", path)
+    assert grade_log(read_log(path), row, "pytest").resolved
+
+    path.write_text(MARKED.format("PASSED a.py::t"))
+    assert report_of_swebench(row_of([], []), "pytest", path)["resolved"]
+    with pytest.raises(SwedagError, match="are empty"):
+        grade_log(read_log(path), row_of([], []), "pytest")

@@ -59,7 +59,8 @@ def status_of(test: str, statuses: Mapping[str, str]) -> str:
         meant = [status for name, status in statuses.items() if name.startswith(test)]
         return meant[0] if meant and len({status in PASSING for status in meant}) == 1 else MISSING
     cut = test.partition(" ")[0]
-    return statuses.get(cut, MISSING) if "::" in cut and cut.count("[") > cut.count("]") else MISSING
+    is_cut = test.endswith("]") and "::" in cut and cut.count("[") > cut.count("]")
+    return statuses.get(cut, MISSING) if is_cut else MISSING
 
 
 def all_of(log: str) -> dict[str, set[str]]:
