@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.apptainer/bin
 export PYTHONPATH := workflow
 SHELL := /bin/bash
 
-.PHONY: help setup demo run test unit lint format lock config clean
+.PHONY: help setup demo run test unit lint format lock config benchmarks clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ config: ## write the schema and config/README.md from the typed config
 
 lock: ## resolve envs/*.in into the lock files
 	@envs/lock.sh
+
+benchmarks: setup ## sandboxes beside other systems', grading beside bare tests (after `make demo`; on a quiet machine)
+	@python -m tests.benchmarks.sandbox_latency
+	@python -m tests.benchmarks.grading_throughput
 
 clean: ## everything that was made here, results too
 	rm -rf .venv .venv-tools .apptainer .snakemake results/*/ logs benchmarks

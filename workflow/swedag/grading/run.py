@@ -30,7 +30,9 @@ class GradingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     timeout_seconds: int = Field(1800, ge=1, description="Wall time of one run of the tests, in seconds")
-    workers: int = Field(2, ge=1, description="Patches tested at the same time by one job")
+    workers: int = Field(
+        2, ge=1, description="Patches tested at the same time by one job, one that starts or ends aside"
+    )
     repeat: int = Field(
         1, ge=1, description="Runs of the tests per patch; the first decides, the others find flaky tests"
     )

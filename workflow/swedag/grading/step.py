@@ -97,8 +97,11 @@ def _verdicts(
 
 
 def _run(tasks: list[Task], images: Path, settings: GradingSettings, workers: int) -> Iterator[tuple[Task, Verdict]]:
-    """Each task with its verdict, as they come. On any error what was not begun is dropped."""
-    with ThreadPoolExecutor(workers) as pool:
+    """Each task with its verdict, as they come. On any error what was not begun is dropped.
+
+    One more patch than `workers` is in work: sandboxes start and end with waits that would leave a core idle.
+    """
+    with ThreadPoolExecutor(workers + 1) as pool:
         try:
             futures = {
                 pool.submit(grade_patch, task.instance, task.patch, *image_files(images, task.instance), settings): task

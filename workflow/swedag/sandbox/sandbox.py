@@ -1,6 +1,7 @@
 """The sandbox itself: a container whose one shell is given commands and renewed after what they do to it."""
 
 import os
+import posixpath
 import secrets
 import shlex
 import signal
@@ -102,10 +103,10 @@ class Sandbox:
 
     def write(self, path: str, data: bytes) -> None:
         """Create or overwrite a file (its folder is made). OSError if that fails, for example on a full disk."""
-        name = shlex.quote(path)
+        name, folder = shlex.quote(path), shlex.quote(posixpath.dirname(path) or ".")
         # `head` takes exactly the bytes that follow the line; the second `cat` takes them if the file cannot be opened.
         line = (
-            f'mkdir -p -- "$(dirname -- {name})" >&200 2>&200; head -c {len(data)} | '
+            f"[ -d {folder} ] || mkdir -p -- {folder} >&200 2>&200; head -c {len(data)} | "
             f"{{ cat >{name} || {{ cat >/dev/null; false; }}; }} 2>&200; (exit ${{PIPESTATUS[1]}})"
         )
         result = self._execute(line, FILE_SECONDS, BoundedOutput(self.limits.output_bytes), data)
