@@ -19,7 +19,18 @@ from swedag.rollouts.endpoint import Endpoint, Sampling
 from swedag.rollouts.settings import RolloutSettings
 from swedag.sandbox import Limits, Sandbox, SandboxError
 from swedag.scaffolds import begin
-from swedag.scaffolds.protocol import Ask, ContextFullError, Execute, Executed, Finish, Load, ReadFile, Reply, Store
+from swedag.scaffolds.protocol import (
+    Ask,
+    Compute,
+    ContextFullError,
+    Execute,
+    Executed,
+    Finish,
+    Load,
+    ReadFile,
+    Reply,
+    Store,
+)
 from swedag.trajectory import Message, Rollout
 
 P = ParamSpec("P")
@@ -58,6 +69,9 @@ class Workplace:
 
     async def store(self, step: Store) -> str:
         return await self._in_thread(self._store, step)
+
+    async def compute(self, step: Compute) -> Any:
+        return await self._in_thread(step.function)
 
     async def close(self) -> None:
         """End the sandbox, even one that is starting or running a command for an attempt that was cancelled."""
@@ -169,6 +183,8 @@ async def _carry_out(
                     answer = await workplace.load(step)
                 elif isinstance(step, Store):
                     answer = await workplace.store(step)
+                elif isinstance(step, Compute):
+                    answer = await workplace.compute(step)
                 else:
                     answer = await workplace.read(step)
             except ContextFullError as full:

@@ -69,10 +69,13 @@ class Endpoint:
         return _read(body)
 
     async def _body(self, question: Ask, sampling: Sampling) -> bytes:
+        from openai import omit
+
         request = self.client.chat.completions.with_streaming_response.create(
             model=self.model,
             messages=[_plain(message) for message in question.messages],
             stop=list(question.stop) or None,
+            response_format={"type": "json_object"} if question.json else omit,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,

@@ -5,13 +5,14 @@ from typing import Annotated
 from pydantic import Field
 
 from swedag.instances import Instance
-from swedag.scaffolds import codeact, mini, single_edit
+from swedag.scaffolds import codeact, mini, moatless, single_edit
 from swedag.scaffolds.codeact import CodeActSettings
 from swedag.scaffolds.mini import MiniSettings
+from swedag.scaffolds.moatless import MoatlessSettings
 from swedag.scaffolds.protocol import Attempt
 from swedag.scaffolds.single_edit import SingleEditSettings
 
-Settings = SingleEditSettings | MiniSettings | CodeActSettings
+Settings = SingleEditSettings | MiniSettings | CodeActSettings | MoatlessSettings
 ScaffoldSettings = Annotated[Settings, Field(discriminator="kind")]
 
 
@@ -19,6 +20,8 @@ def begin(instance: Instance, settings: Settings) -> Attempt:
     """A fresh attempt of the scaffold that `settings` name."""
     if isinstance(settings, CodeActSettings):
         return codeact.attempt(instance, settings)
+    if isinstance(settings, MoatlessSettings):
+        return moatless.attempt(instance, settings)
     if isinstance(settings, MiniSettings):
         return mini.attempt(instance, settings)
     return single_edit.attempt(instance, settings)

@@ -4,7 +4,7 @@ A scaffold thus sees only instance, history and answers; it knows no server, con
 it in a test as a real model and sandbox do in a rollout.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,12 @@ from swedag.trajectory import Exit, Message
 
 @dataclass(frozen=True)
 class Ask:
-    """Let the model continue this conversation. Answered by a Reply, or ContextFullError is thrown in."""
+    """Let the model continue this conversation; `json` holds it to an object. Answered by a Reply, or ContextFullError
+    is thrown in."""
 
     messages: tuple[Message, ...]
     stop: tuple[str, ...] = ()
+    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Compute:
+    """Call a function that takes long enough to keep other attempts waiting. Answered by what it returns."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True)
 class Finish:
     """The end: the patch as a unified diff (maybe empty), why it ended, and a remark about that.
 
@@ -89,7 +98,7 @@ class ContextFullError(Exception):
     """The conversation does not fit into the model's context any more."""
 
 
-Step = Ask | Execute | ReadFile | Load | Store
+Step = Ask | Execute | ReadFile | Load | Store | Compute
 Attempt = Generator[Step, Any, Finish]
 
 
