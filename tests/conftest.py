@@ -6,7 +6,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No property depends on how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("workflow", "rules", "config", "envs", "README.md", "pyproject.toml", "local", "slurm")

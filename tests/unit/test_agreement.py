@@ -246,7 +246,7 @@ def test_composed_logs(parser: str, tally: Tally, tmp_path: Path) -> None:
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(BOTH)), st.lists(st.sampled_from(printed.WORDS) | st.text(max_size=5), max_size=30))
 def test_no_text_tells_the_parsers_apart(parser: str, words: list[str]) -> None:
     log = "".join(words).replace("\r", "\n")

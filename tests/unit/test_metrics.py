@@ -60,7 +60,7 @@ def test_closed_forms_equal_enumeration_of_all_subsets(group, k):
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), attempts, min_size=1), st.integers(1, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_ragged_table_is_the_mean_over_its_instances(rows, k):
     point = curve(table(rows), [k], resamples=10)[0]
     expected_pass = sum(brute_pass([flag for _, flag in group], k) for group in rows.values()) / len(rows)
