@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,20 @@ from pathlib import Path
 import pytest
 
 from swedag.artifacts import sha256_file
+from swedag.datasets.step import in_image
 from swedag.errors import SwedagError
+from swedag.grading.gate import ledger_row
+from swedag.grading.run import GradingSettings
 from swedag.images import pull
+from swedag.images.instance import build_layer
 from swedag.images.pull import RegistrySettings, convert, pull_instance, sif_of
 from swedag.images.registry import parse, resolve
+from swedag.images.slim import split
+from swedag.instances import Instance
+from swedag.releases import ReleasesSettings, instance_of
 from swedag.sandbox import Sandbox
-from swedag.sandbox.launch import default_scratch, unpacked
-from tests.integration.images import operating_system
+from swedag.sandbox.launch import squashfs_offset
+from tests.integration.images import pytest_only_environment, released_source
 from tests.integration.registry import Registry, running
 
 pytestmark = pytest.mark.integration
@@ -31,7 +39,7 @@ REPOSITORY = "tests/sweb.eval.x86_64.project-monai_s_monai-1"
 
 @dataclass(frozen=True)
 class Published:
-    """A registry with one image: the tests' operating system below, a repository at /testbed above."""
+    """A registry with one image: an operating system with pytest below, a repository at /testbed above."""
 
     registry: Registry
     system: Path
@@ -56,13 +64,40 @@ def repository_layer(folder: Path, text: str) -> Path:
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     folder = tmp_path_factory.mktemp("registry")
-    root = unpacked(operating_system(), default_scratch())
-    system = folder / "system.tar"
-    without = [f"--exclude=./{path}" for path in ("usr/share", "usr/lib/python3", "var", "dev")]
+    image, root, system = pytest_only_environment(), folder / "root", folder / "system.tar"
+    quietly = ("unsquashfs", "-quiet", "-no-progress", "-no-xattrs")
+    subprocess.run([*quietly, "-offset", squashfs_offset(image), "-dest", root, image], check=True)
+    without = [f"--exclude=./{path}" for path in ("usr/share", "usr/lib/python3", "usr/bin/unsquashfs", "var", "dev")]
     subprocess.run(["tar", "-c", "-f", system, "-C", root, *without, "."], check=True)
+    shutil.rmtree(root)
     with running(folder / "registry") as registry:
         made = Published(registry, system, "")
         yield Published(registry, system, made.push(folder / "first", "first\n"))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A real bug fix as an instance, and the layer of an image that has its repository at /testbed."""
+
+    instance: Instance
+    layer: Path
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> Fixed:
+    folder = tmp_path_factory.mktemp("fixed")
+    older, newer = (released_source(f"pathspec=={version}") for version in ("0.12.0", "0.12.1"))
+    settings = ReleasesSettings(kind="releases", environment="py311", pairs={"pathspec": ["0.12.0..0.12.1"]})
+    row = instance_of("pathspec-0.12.0.to-0.12.1", settings, older, newer, pytest_only_environment())
+    build_layer(older, "", folder / "layer.sqsh")
+    subprocess.run(
+        ["unsquashfs", "-quiet", "-no-progress", "-dest", folder / "root", folder / "layer.sqsh"], check=True
+    )
+    (folder / "root/etc").mkdir()
+    (folder / "root/etc/of-this-image").write_text("its own\n")
+    subprocess.run(["tar", "-c", "-f", folder / "layer.tar", "-C", folder / "root", "testbed", "etc"], check=True)
+    activate = "export PATH=/opt/env/bin:$PATH"
+    return Fixed(in_image(row, RegistrySettings(activate=activate)), folder / "layer.tar")
 
 
 @pytest.fixture
@@ -194,3 +229,57 @@ def test_failed_conversion_is_tried_again_and_then_named(published: Published, i
         f"{reference}: attempt {number} failed, trying again" for number in (1, 2)
     ]
     assert list((images / "oci").iterdir()) == []
+
+
+def test_published_image_passes_its_gate_and_the_ledger_has_its_digest(
+    published: Published, fixed: Fixed, images: Path
+):
+    row = fixed.instance
+    digest = published.registry.push(
+        f"tests/sweb.eval.x86_64.{row.instance_id}", "latest", [published.system, fixed.layer]
+    )
+    record = pull_instance(row.instance_id, published.settings, images, print)
+    ledger = ledger_row(row, images, GradingSettings(timeout_seconds=60), record)
+    assert (ledger.passed, ledger.gold_outcome, ledger.empty_outcome) == (True, "resolved", "unresolved"), ledger.reason
+    assert (ledger.oci_digest, ledger.layer_sha256) == (digest, record.sif_sha256)
+    assert ledger.bytes == record.bytes and ledger.inodes > 1000
+    (images / record.sif).write_bytes(b"something else")
+    with pytest.raises(SwedagError, match="not the file that was converted"):
+        ledger_row(row, images, GradingSettings(), record)
+
+
+def test_missing_image_is_a_row_of_the_ledger(published: Published, fixed: Fixed, images: Path):
+    row = fixed.instance.model_copy(update={"instance_id": "nobody__nothing-2"})
+    record = pull_instance(row.instance_id, published.settings, images, print)
+    ledger = ledger_row(row, images, GradingSettings(), record)
+    assert (ledger.passed, ledger.gold_outcome, ledger.layer_sha256) == (False, "environment_failure", "")
+    assert "404, not found" in ledger.reason and record.image in ledger.reason
+
+
+def test_slim_images_share_their_environment_and_grade_as_before(
+    published: Published, fixed: Fixed, images: Path, tmp_path: Path
+):
+    names = [fixed.instance.instance_id, "a__second-1"]
+    for name, layer in zip(names, (fixed.layer, repository_layer(tmp_path / "second", "second\n")), strict=True):
+        repository = parse(published.settings.image_of(name)).repository
+        published.registry.push(repository, "latest", [published.system, layer])
+        pull_instance(name, published.settings, images, print)
+    sifs = [images / "instances" / f"{name}.sif" for name in names]
+    environment = images / "envs/shared.sif"
+    split(sifs, environment, images / "instances")
+    thin = [images / "instances" / f"{name}.sqsh" for name in names]
+    assert environment.stat().st_size > 20e6 and all(path.stat().st_size < 0.5e6 for path in thin)
+    row = fixed.instance.model_copy(update={"environment": "shared"})
+    ledger = ledger_row(row, images, GradingSettings(timeout_seconds=60))
+    assert ledger.passed, ledger.reason
+    with Sandbox(environment, thin[0]) as sandbox:
+        assert sandbox.run("cat /etc/of-this-image").output == "its own\n"
+        assert sandbox.run("command -v unsquashfs").output == "/usr/local/bin/unsquashfs\n"
+    with Sandbox(environment, thin[1]) as sandbox:
+        assert sandbox.run("cat /testbed/hello; ls /testbed /etc/of-this-image 2>&1").exit_code != 0
+        assert sandbox.run("cat /testbed/hello").output == "second\n"
+    with (
+        pytest.raises(SwedagError, match="the system must be writable"),
+        Sandbox(environment, thin[0], read_only_system=True),
+    ):
+        pass

@@ -57,10 +57,15 @@ def main(
             *("-comp", "zstd", "-Xcompression-level", "3", "-all-root", "-all-time", "0", "-mkfs-time", "0"),
         )
         with replacing(output) as temporary:
-            temporary.unlink()
-            run_tool(what, find_apptainer(), "sif", "new", temporary)
-            run_tool(
-                what,
-                *(find_apptainer(), "sif", "add", "--datatype", "4", "--parttype", "2", "--partfs", "1"),
-                *("--partarch", ARCHITECTURES[machine], "--groupid", "1", temporary, squashed),
-            )
+            wrap(what, squashed, temporary)
+
+
+def wrap(what: str, squashed: Path, output: Path) -> None:
+    """A SIF, in place of the file `output`, whose one partition is this squashfs of a system."""
+    output.unlink()
+    run_tool(what, find_apptainer(), "sif", "new", output)
+    run_tool(
+        what,
+        *(find_apptainer(), "sif", "add", "--datatype", "4", "--parttype", "2", "--partfs", "1"),
+        *("--partarch", ARCHITECTURES[os.uname().machine], "--groupid", "1", output, squashed),
+    )

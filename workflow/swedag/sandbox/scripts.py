@@ -36,11 +36,13 @@ if [ "$layer" != none ]; then
     unsquashfs -quiet -no-progress -processors 1 -force -dest layer "/proc/self/fd/$layer" >&2
     eval "exec $layer<&-"
 fi
-writable=overlay home=/root
-layers=lowerdir=/,upperdir=upper,workdir=work,userxattr
+writable=overlay home=/root lower=/
+if [ "$layer" != none ] && [ "$(ls -A layer)" != testbed ]; then lower=layer:/; fi  # it has files of the system, too
+layers=lowerdir=$lower,upperdir=upper,workdir=work,userxattr
 if [ "$system" = writable ] && mount -t overlay -o "$layers" none root 2>/dev/null; then
     mkdir -p root/dev root/proc root/tmp root/testbed root/root
 else  # as asked for, or a kernel before 5.11, which stacks nothing in a user namespace
+    [ "$lower" = / ] || { echo "the layer has files outside /testbed: the system must be writable" >&2; exit 1; }
     writable=folders home=/tmp
     mount --bind -o ro / root
 fi
