@@ -23,7 +23,7 @@ import httpx
 from swedag.apptainer import find_apptainer
 from swedag.errors import SwedagError
 from swedag.sandbox import Sandbox
-from tests.benchmarks.peers import Peers
+from tests.benchmarks import peers
 
 START_SECONDS = 120
 STOP_SECONDS = 10
@@ -34,11 +34,10 @@ Run = Callable[[str], int | None]
 
 @dataclass(frozen=True)
 class Images:
-    """`environment` and `layer` for those that start a container of an image; `peers` for those with a server in it."""
+    """For those that bring no server of their own into the container; `layer` is for swedag alone."""
 
     environment: Path
     layer: Path
-    peers: Peers
 
 
 Contestant = Callable[[Images], AbstractContextManager[Run]]
@@ -78,7 +77,7 @@ def mini_swe_agent(images: Images) -> Iterator[Run]:
 def swe_rex(images: Images) -> Iterator[Run]:
     """SWE-ReX has no Apptainer deployment: its remote server in a container, asked for `execute`, not for a session."""
     port, token = _free_port(), secrets.token_hex(16)
-    server = ["exec", "--containall", "--writable-tmpfs", *images.peers.words("swerex.server")]
+    server = ["exec", "--containall", "--writable-tmpfs", *peers.install().words("swerex.server")]
     server += ["--host", "127.0.0.1", "--port", str(port), "--auth-token", token]
     with _served(server, port, "/is_alive", {"X-API-Key": token}) as client:
 
@@ -92,10 +91,10 @@ def swe_rex(images: Images) -> Iterator[Run]:
 def openhands(images: Images) -> Iterator[Run]:
     """The agent server, in a container with the options of ApptainerWorkspace, asked over its own interface."""
     port = _free_port()
-    options = [*fakeroot(images.peers.image), "--compat", "--no-mount", "hostfs", "--no-mount", "bind-paths"]
+    options = [*fakeroot(peers.install().image), "--compat", "--no-mount", "hostfs", "--no-mount", "bind-paths"]
     # Without this LiteLLM fetches its list of prices when it is imported.
     options += ["--env", "LITELLM_LOCAL_MODEL_COST_MAP=True"]
-    server = ["exec", *options, *images.peers.words("openhands.agent_server")]
+    server = ["exec", *options, *peers.install().words("openhands.agent_server")]
     server += ["--host", "127.0.0.1", "--port", str(port)]
     with _served(server, port, "/health", {}) as client:
 
@@ -144,7 +143,8 @@ def _served(words: list[str], port: int, alive: str, headers: dict[str, str]) ->
                 time.sleep(0.02)
             yield client
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
             try:
                 server.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -147,4 +147,7 @@ def graded(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except SwedagError as error:
+        sys.exit(str(error))

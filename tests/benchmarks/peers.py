@@ -6,6 +6,7 @@ Made on first use in results/benchmarks, the packages again when the lock change
 import os
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from swedag.apptainer import find_apptainer, run_tool
@@ -35,7 +36,9 @@ class Peers:
         ]
 
 
+@cache
 def install() -> Peers:
+    """Whatever is missing is made. SwedagError says what could not be."""
     image = FOLDER / f"{SUITE}.sif"
     packages = FOLDER / f"peers-{sha256_file(LOCK)[:12]}"
     if not image.exists():

@@ -10,6 +10,7 @@ quiet machine. A system that does not run here is a row that says why.
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -27,7 +28,7 @@ from swedag.errors import SwedagError
 from swedag.images.instance import build_layer
 from swedag.sandbox import processes
 from tests.benchmarks import machine, peers
-from tests.benchmarks.contestants import CONTESTANTS, PEERS, Contestant, Images, Run, fakeroot
+from tests.benchmarks.contestants import CONTESTANTS, PEERS, Contestant, Images, Run
 from tests.integration import images as built
 
 COMMAND = "/bin/true"  # a process; `true` would be the shell's own
@@ -68,11 +69,11 @@ def main(
         console.print("images (built on first use)")
         layer = Path(folder) / "sqlparse.sqsh"
         build_layer(built.released_source("sqlparse==0.5.3"), "", layer)
-        images = Images(built.pytest_only_environment(), layer, peers.install())
-        fakeroot(images.environment), fakeroot(images.peers.image)
+        images = Images(built.pytest_only_environment(), layer)
         for name, contestant in CONTESTANTS.items():
             try:
-                with contestant(images) as run:  # whatever is done once per machine is done here
+                console.print(f"{name}, warm-up")
+                with contestant(images) as run:  # what is done once per machine is done here
                     _check(run)
                 for number in concurrent:
                     console.print(f"{name}, {number} at a time")
@@ -232,4 +233,7 @@ def _shared_memory() -> int:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except SwedagError as error:
+        sys.exit(str(error))
