@@ -348,7 +348,7 @@ def all_figures():
 def all_gates():
     return [
         gate
-        for dataset in CONFIG.datasets
+        for dataset in CONFIG.runnable_datasets()
         for gate in gates(CONFIG.instance_ids(dataset))
     ]
 
@@ -379,7 +379,11 @@ def all_scores():
 
 def all_artifacts():
     """What `all` keeps: every artifact, since Snakemake makes a deleted one again only if a target asks for it."""
-    ids = [name for dataset in CONFIG.datasets for name in CONFIG.instance_ids(dataset)]
+    ids = [
+        name
+        for dataset in CONFIG.runnable_datasets()
+        for name in CONFIG.instance_ids(dataset)
+    ]
     used = {policy.start for policy in CONFIG.policies.values()} | {
         made.policy for made in CONFIG.rollouts.values()
     }

@@ -228,6 +228,22 @@ def test_a_mistake_in_the_config_is_named(values, message):
         load({"run": "mine", "datasets": {"gym": dataset}}, ["mine.yaml"])
 
 
+def test_rows_without_images_can_be_counted_but_not_run():
+    rows = {"kind": "published", "source": {"kind": "file", "path": MOTO}}
+    rollouts = {"policy": "m", "dataset": "gym", "runs": 1, "settings": {"scaffold": {"kind": "mini"}}}
+    values = {"run": "mine", "models": {"m": {"kind": "folder", "path": "m"}}, "datasets": {"gym": rows}}
+    assert load(values, []).runnable_datasets() == []
+    with pytest.raises(
+        SwedagError, match=r"rollouts\.r\.dataset: 'gym' has no images to run in; set datasets\.gym\.images"
+    ):
+        load(values | {"rollouts": {"r": rollouts}}, [])
+    table = {"kind": "statistics", "datasets": ["gym"], "code": True}
+    with pytest.raises(SwedagError, match=r"tables\.t\.code: 'gym' is published and has no layers"):
+        load(values | {"tables": {"t": table}}, [])
+    values["datasets"] = {"gym": rows | {"images": {}}}
+    assert load(values | {"rollouts": {"r": rollouts}}, []).runnable_datasets() == ["gym"]
+
+
 def test_a_config_without_a_kind_is_a_synthesised_dataset():
     values = {"environment": "py", "packages": {"a==1": 2}, "split": "eval"}
     config = load(
@@ -242,6 +258,8 @@ def test_an_instance_of_two_datasets_belongs_to_the_first():
         {"run": "mine", "datasets": {"some": published | {"ids": ["getmoto__moto-7365"]}, "all": published}}, []
     )
     assert [config.dataset_of(f"getmoto__moto-{number}") for number in (7365, 6920)] == ["some", "all"]
+    with_images = {"few": published, "all": published | {"images": {}}}
+    assert load({"run": "mine", "datasets": with_images}, []).dataset_of("getmoto__moto-7365") == "all"
     with pytest.raises(SwedagError, match="no dataset of the config has an instance 'x'"):
         config.dataset_of("x")
 

@@ -25,7 +25,7 @@ from swedag.releases import ReleasesSettings
 from swedag.report.page import ReportSettings
 from swedag.rollouts import RolloutSettings
 from swedag.synthesize.step import SynthesizeSettings
-from swedag.tables import TableSettings
+from swedag.tables import TableSettings, code_of
 from swedag.training import TrainingSettings
 from swedag.training_sets import TrainingSetSettings
 from swedag.verifier import ScoreSettings
@@ -144,6 +144,16 @@ class Config(Block):
     def _expand_and_resolve(self) -> "Config":
         for name, block in self.self_improvement.items():
             self._expand(name, block)
+        for name, rollouts in self.rollouts.items():
+            if rollouts.dataset in self.datasets and rollouts.dataset not in self.runnable_datasets():
+                raise ValueError(
+                    f"rollouts.{name}.dataset: {rollouts.dataset!r} has no images to run in; set datasets."
+                    f"{rollouts.dataset}.images"
+                )
+        for name, table in self.tables.items():
+            unlayered = [one for one in code_of(table) if isinstance(self.datasets.get(one), PublishedSettings)]
+            if unlayered:
+                raise ValueError(f"tables.{name}.code: {unlayered[0]!r} is published and has no layers to read")
         for where, kind, name in self._references():
             known = {**self.models, **self.policies} if kind == "policies" else getattr(self, kind)
             if name not in known:
@@ -201,6 +211,10 @@ class Config(Block):
             self._ids[dataset] = sorted(self.datasets[dataset].instance_ids())
         return self._ids[dataset]
 
+    def runnable_datasets(self) -> list[str]:
+        """Datasets whose instances have images; rows alone can be counted, but not run."""
+        return [name for name, dataset in self.datasets.items() if getattr(dataset, "images", True)]
+
     def shards(self, dataset: str) -> int:
         return math.ceil(len(self.instance_ids(dataset)) / self.shard_size)
 
@@ -212,9 +226,10 @@ class Config(Block):
         return next((name for name, verifier in self.verifiers.items() if rollout_set in verifier.scores), None)
 
     def dataset_of(self, instance_id: str) -> str:
-        """The dataset of an instance: the first that has it."""
+        """The dataset of an instance: the first that has it, and images for it if any has."""
         if not self._dataset_of:
-            for name in reversed(self.datasets):
+            runnable = self.runnable_datasets()
+            for name in reversed([*runnable, *(one for one in self.datasets if one not in runnable)]):
                 self._dataset_of |= dict.fromkeys(self.instance_ids(name), name)
         if instance_id not in self._dataset_of:
             raise SwedagError(f"no dataset of the config has an instance {instance_id!r}")

@@ -56,7 +56,9 @@ class PublishedSettings(BaseModel):
         "refuse", description="Whether a row that cannot be used stops the run or is left out and reported"
     )
     max_patch_bytes: int = Field(10_000_000, ge=1, description="A row with a longer patch or test patch is malformed")
-    images: RegistrySettings | None = Field(None, description="Where the instances' published images are")
+    images: RegistrySettings | None = Field(
+        None, description="Where the instances' published images are; null: rows to count, not to run"
+    )
 
     @model_validator(mode="after")
     def _planned(self) -> Self:
