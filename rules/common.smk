@@ -39,8 +39,20 @@ def dataset_settings(wildcards):
     return settings(CONFIG.datasets[wildcards.dataset])
 
 
+def environment_of(dataset):
+    """The environment's image of a dataset; none where each instance has a published image of its own."""
+    chosen = CONFIG.datasets[dataset]
+    if chosen.kind != "published":
+        return environment_image(chosen.environment)
+    return (
+        environment_image(chosen.images.environment)
+        if chosen.images.source == "build"
+        else []
+    )
+
+
 def dataset_environment(wildcards):
-    return environment_image(CONFIG.datasets[wildcards.dataset].environment)
+    return environment_of(wildcards.dataset)
 
 
 def dataset_sources(wildcards):
@@ -71,7 +83,23 @@ def instance_dataset(wildcards):
 
 def published_images(instance):
     """Where the published images of an instance's dataset are; none: its images are built."""
-    return getattr(CONFIG.datasets[CONFIG.dataset_of(instance)], "images", None)
+    images = getattr(CONFIG.datasets[CONFIG.dataset_of(instance)], "images", None)
+    return images if images and images.source == "registry" else None
+
+
+def mirror_url(wildcards):
+    """Where a repository is cloned from, by the first dataset that builds layers from it."""
+    return next(
+        dataset.images.mirror.replace("{repo}", wildcards.repository.replace("__", "/"))
+        for name, dataset in CONFIG.datasets.items()
+        if dataset.kind == "published"
+        and dataset.images
+        and dataset.images.source == "build"
+        and any(
+            one.startswith(f"{wildcards.repository}-")
+            for one in CONFIG.instance_ids(name)
+        )
+    )
 
 
 def pull_settings(wildcards):
@@ -79,9 +107,7 @@ def pull_settings(wildcards):
 
 
 def instance_environment(wildcards):
-    dataset = CONFIG.datasets[CONFIG.dataset_of(wildcards.instance)]
-    built = not published_images(wildcards.instance)
-    return environment_image(dataset.environment) if built else []
+    return environment_of(CONFIG.dataset_of(wildcards.instance))
 
 
 def instance_layer(wildcards):
@@ -94,6 +120,8 @@ def instance_pull(wildcards):
 
 def instance_source(wildcards):
     dataset = CONFIG.datasets[CONFIG.dataset_of(wildcards.instance)]
+    if dataset.kind == "published":
+        return f"results/images/mirrors/{wildcards.instance.rpartition('-')[0]}.git"
     return f"results/images/sources/{dataset.source_of(wildcards.instance)}.tar.gz"
 
 
@@ -150,9 +178,7 @@ def set_instances(wildcards):
 
 
 def set_environment(wildcards):
-    return environment_image(
-        CONFIG.datasets[CONFIG.rollouts[wildcards.set].dataset].environment
-    )
+    return environment_of(CONFIG.rollouts[wildcards.set].dataset)
 
 
 def set_gates(wildcards):
@@ -281,18 +307,28 @@ def table_instances(wildcards):
     ]
 
 
-def table_layers(wildcards):
-    """The layers of a table's datasets, if it looks at the code."""
+def table_code(wildcards):
+    """Layers of a table's instances or mirrors of their repositories, if it looks at the code."""
     return [
-        layer
+        path
         for name in tables.code_of(CONFIG.tables[wildcards.table])
-        for layer in layers(CONFIG.instance_ids(name))
+        for path in (
+            mirrors(CONFIG.instance_ids(name))
+            if name in datasets_of("published")
+            else layers(CONFIG.instance_ids(name))
+        )
     ]
 
 
-def table_layers_option(wildcards, input):
-    """Their folder: there may be more layers than a command line holds."""
-    return "--layers results/images/instances" if input.get("layers") else ""
+def mirrors(instance_ids):
+    repositories = sorted({name.rpartition("-")[0] for name in instance_ids})
+    return [f"results/datasets/mirrors/{name}.git" for name in repositories]
+
+
+def table_code_option(wildcards, input):
+    """Their folders: there may be more layers than a command line holds."""
+    folders = "--layers results/images/instances --mirrors results/datasets/mirrors"
+    return folders if input.get("code_of") else ""
 
 
 def table_references(wildcards):

@@ -23,6 +23,21 @@ rule fetch_source:
         "python -m swedag fetch-source --requirement {params.requirement} --output {output} &> {log}"
 
 
+rule mirror:
+    input:
+        code=code("images.mirror"),
+    output:
+        directory("results/images/mirrors/{repository}.git"),
+    log:
+        "logs/images/mirrors/{repository}.log",
+    conda:
+        "../envs/driver.yaml"
+    params:
+        url=mirror_url,
+    shell:
+        "python -m swedag mirror --url {params.url:q} --output {output} &> {log}"
+
+
 rule fetch_wheels:
     input:
         code=code("images.wheels"),

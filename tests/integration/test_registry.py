@@ -47,7 +47,9 @@ class Published:
 
     @property
     def settings(self) -> RegistrySettings:
-        return RegistrySettings(image=f"{self.registry.host}/tests/sweb.eval.x86_64.{{instance}}:latest")
+        return RegistrySettings(
+            source="registry", image=f"{self.registry.host}/tests/sweb.eval.x86_64.{{instance}}:latest"
+        )
 
     def push(self, folder: Path, text: str, repository: str = REPOSITORY) -> str:
         return self.registry.push(repository, "latest", [self.system, repository_layer(folder, text)])
@@ -97,7 +99,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Fixed:
     (folder / "root/etc/of-this-image").write_text("its own\n")
     subprocess.run(["tar", "-c", "-f", folder / "layer.tar", "-C", folder / "root", "testbed", "etc"], check=True)
     activate = "export PATH=/opt/env/bin:$PATH"
-    return Fixed(in_image(row, RegistrySettings(activate=activate)), folder / "layer.tar")
+    return Fixed(in_image(row, RegistrySettings(source="registry", activate=activate)), folder / "layer.tar")
 
 
 @pytest.fixture

@@ -237,10 +237,7 @@ def test_rows_without_images_can_be_counted_but_not_run():
         SwedagError, match=r"rollouts\.r\.dataset: 'gym' has no images to run in; set datasets\.gym\.images"
     ):
         load(values | {"rollouts": {"r": rollouts}}, [])
-    table = {"kind": "statistics", "datasets": ["gym"], "code": True}
-    with pytest.raises(SwedagError, match=r"tables\.t\.code: 'gym' is published and has no layers"):
-        load(values | {"tables": {"t": table}}, [])
-    values["datasets"] = {"gym": rows | {"images": {}}}
+    values["datasets"] = {"gym": rows | {"images": {"source": "registry"}}}
     assert load(values | {"rollouts": {"r": rollouts}}, []).runnable_datasets() == ["gym"]
 
 
@@ -258,7 +255,7 @@ def test_an_instance_of_two_datasets_belongs_to_the_first():
         {"run": "mine", "datasets": {"some": published | {"ids": ["getmoto__moto-7365"]}, "all": published}}, []
     )
     assert [config.dataset_of(f"getmoto__moto-{number}") for number in (7365, 6920)] == ["some", "all"]
-    with_images = {"few": published, "all": published | {"images": {}}}
+    with_images = {"few": published, "all": published | {"images": {"source": "registry"}}}
     assert load({"run": "mine", "datasets": with_images}, []).dataset_of("getmoto__moto-7365") == "all"
     with pytest.raises(SwedagError, match="no dataset of the config has an instance 'x'"):
         config.dataset_of("x")

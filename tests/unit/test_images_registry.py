@@ -69,13 +69,13 @@ def test_what_is_no_name_is_refused(name: str):
 
 
 def test_names_of_published_images():
-    assert RegistrySettings().image_of("Project-MONAI__MONAI-6446") == (
+    assert RegistrySettings(source="registry").image_of("Project-MONAI__MONAI-6446") == (
         "docker.io/xingyaoww/sweb.eval.x86_64.project-monai_s_monai-6446:latest"
     )
-    swebench = RegistrySettings(image="swebench/sweb.eval.x86_64.{instance}", separator="_1776_")
+    swebench = RegistrySettings(source="registry", image="swebench/sweb.eval.x86_64.{instance}", separator="_1776_")
     assert swebench.image_of("astropy__astropy-12907") == "swebench/sweb.eval.x86_64.astropy_1776_astropy-12907"
     with pytest.raises(ValueError, match="same image"):
-        RegistrySettings(image="docker.io/a/b:latest")
+        RegistrySettings(source="registry", image="docker.io/a/b:latest")
 
 
 def test_urls_are_those_of_the_distribution_api():

@@ -19,13 +19,14 @@ from swedag.datasets.step import PublishedSettings
 from swedag.errors import SwedagError
 from swedag.figures import FigureSettings
 from swedag.grading.run import GradingSettings
+from swedag.images.mirror import BuildSettings
 from swedag.images.wheels import EnvironmentSettings
 from swedag.models.step import ModelSettings
 from swedag.releases import ReleasesSettings
 from swedag.report.page import ReportSettings
 from swedag.rollouts import RolloutSettings
 from swedag.synthesize.step import SynthesizeSettings
-from swedag.tables import TableSettings, code_of
+from swedag.tables import TableSettings
 from swedag.training import TrainingSettings
 from swedag.training_sets import TrainingSetSettings
 from swedag.verifier import ScoreSettings
@@ -150,10 +151,6 @@ class Config(Block):
                     f"rollouts.{name}.dataset: {rollouts.dataset!r} has no images to run in; set datasets."
                     f"{rollouts.dataset}.images"
                 )
-        for name, table in self.tables.items():
-            unlayered = [one for one in code_of(table) if isinstance(self.datasets.get(one), PublishedSettings)]
-            if unlayered:
-                raise ValueError(f"tables.{name}.code: {unlayered[0]!r} is published and has no layers to read")
         for where, kind, name in self._references():
             known = {**self.models, **self.policies} if kind == "policies" else getattr(self, kind)
             if name not in known:
@@ -188,6 +185,8 @@ class Config(Block):
         for name, dataset in self.datasets.items():
             if not isinstance(dataset, PublishedSettings):
                 yield f"datasets.{name}.environment", "environments", dataset.environment
+            elif isinstance(dataset.images, BuildSettings):
+                yield f"datasets.{name}.images.environment", "environments", dataset.images.environment
         for name, rollouts in self.rollouts.items():
             yield f"rollouts.{name}.policy", "policies", rollouts.policy
             yield f"rollouts.{name}.dataset", "datasets", rollouts.dataset

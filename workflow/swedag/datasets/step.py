@@ -23,6 +23,7 @@ from swedag.datasets.published import INSTANCE_ID, PublishedRow, Reading, read_p
 from swedag.datasets.specs import RepositorySpec, read_specs, resolve, spec_files
 from swedag.errors import SwedagError
 from swedag.grading.parsers import PARSERS
+from swedag.images.mirror import BuildSettings
 from swedag.images.pull import RegistrySettings
 from swedag.instances import Instance
 
@@ -56,8 +57,8 @@ class PublishedSettings(BaseModel):
         "refuse", description="Whether a row that cannot be used stops the run or is left out and reported"
     )
     max_patch_bytes: int = Field(10_000_000, ge=1, description="A row with a longer patch or test patch is malformed")
-    images: RegistrySettings | None = Field(
-        None, description="Where the instances' published images are; null: rows to count, not to run"
+    images: Annotated[RegistrySettings | BuildSettings, Field(discriminator="source")] | None = Field(
+        None, description="Where the instances' images come from; null: rows to count, not to run"
     )
 
     @model_validator(mode="after")
@@ -227,8 +228,11 @@ def main(
     write_jsonl(output, [in_image(one, images) if images else one for one in selection.instances])
 
 
-def in_image(instance: Instance, images: RegistrySettings) -> Instance:
-    """The instance as it is tested in its published image, which has an environment of its own."""
+def in_image(instance: Instance, images: RegistrySettings | BuildSettings) -> Instance:
+    """The instance as it is tested in its image. A published one has an environment of its own."""
+    if isinstance(images, BuildSettings):
+        command = images.test_command or instance.test_command
+        return instance.model_copy(update={"environment": images.environment, "test_command": command})
     command = f"{images.activate} && {instance.test_command}" if images.activate else instance.test_command
     return instance.model_copy(update={"environment": "", "test_command": command})
 

@@ -2,12 +2,26 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from pydantic import BaseModel, ConfigDict, Field
 
 from swedag.apptainer import run_tool
 from swedag.artifacts import replacing_directory
+
+
+class BuildSettings(BaseModel):
+    """Images made here: one environment, and a layer per instance from a mirror of its repository."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: Literal["build"] = Field(description="Built here")
+    environment: str = Field(description="The environment that all instances of the dataset are tested in")
+    mirror: str = Field(
+        "https://github.com/{repo}.git", description="URL or local path of a repository; {repo} is owner/name"
+    )
+    test_command: str = Field("", description="Runs tests, in place of the command of the specs")
 
 
 def main(

@@ -34,7 +34,7 @@ class RegistrySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: Literal["registry"] = Field("registry", description="From a registry")
+    source: Literal["registry"] = Field(description="From a registry")
     image: str = Field(
         "docker.io/xingyaoww/sweb.eval.x86_64.{instance}:latest",
         description="Name of an instance's image; {instance} is its id in lower case with `separator` for `__`",
