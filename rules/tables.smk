@@ -7,7 +7,7 @@ rule table:
         attempts=table_attempts,
         cards=table_cards,
         instances=table_instances,
-        layers=table_layers,
+        code_of=table_code,
         references=table_references,
     output:
         csv="results/{run}/tables/{table}.csv",
@@ -24,11 +24,11 @@ rule table:
         attempts=option("attempts"),
         cards=option("cards"),
         instances=option("instances"),
-        layers=table_layers_option,
+        code_of=table_code_option,
         references=option("references"),
     shell:
         "python -m swedag tables --settings {params.settings:q} {params.attempts} {params.cards} "
-        "{params.instances} {params.layers} {params.references} "
+        "{params.instances} {params.code_of} {params.references} "
         "--csv {output.csv} --markdown {output.markdown} --latex {output.latex} &> {log}"
 
 

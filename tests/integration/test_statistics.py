@@ -49,8 +49,8 @@ def test_files_and_lines_without_tests_binaries_and_links(layers):
     with unpacked(layers / "pkg-1.sqsh") as tree:
         assert tree.size() == Size(files=6, lines=9 + 2 + 1 + 2)
         assert tree.text("pkg/code.py") == CODE and tree.text("pkg/absent.py") is None
-        assert tree.text("/etc/passwd") is None and tree.text("../../layer/testbed/../../../etc/passwd") is None
-    assert not tree.folder.exists()
+        assert tree.text("/etc/passwd") is None and tree.text("../../etc/passwd") is None
+    assert not tree.repository.exists()
 
 
 @pytest.mark.integration

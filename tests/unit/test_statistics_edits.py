@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from swedag.errors import SwedagError
 from swedag.statistics.edits import measure
 from swedag.statistics.functions import NotTheFileBeforeError, applied, edited_functions, innermost, spans
-from swedag.statistics.tree import Tree
+from swedag.statistics.tree import Size, Tree
 
 BEFORE = """\
 import os
@@ -74,12 +75,7 @@ def diff(
     patch = subprocess.run(
         [*git, "diff", "--cached", "-M", "--binary"], check=True, capture_output=True
     ).stdout.decode()
-    tree = tmp_path / "tree"
-    for name, content in before.items():
-        if content is not None:
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    return patch, Tree(tree)
+    return patch, Tree(repository)  # its HEAD is the tree before; the changes are staged
 
 
 def edits(tmp_path, change, name="box.py"):
@@ -200,8 +196,13 @@ def test_a_diff_is_applied_only_where_it_fits(tmp_path):
         edited_functions(file, "x = 1\n")
 
 
-def test_no_text_comes_from_outside_the_tree(tmp_path):
-    (tmp_path / "secret.py").write_text("x = 1\n")
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree/link.py").symlink_to(tmp_path / "secret.py")
-    assert Tree(tmp_path / "tree").text("../secret.py") is None and Tree(tmp_path / "tree").text("link.py") is None
+def test_the_size_of_a_commit_counts_no_tests_links_and_binaries(tmp_path):
+    _, tree = diff(
+        tmp_path,
+        {"a.py": BEFORE, "b/c.txt": "one\ntwo", "logo.png": b"\0\n\n", "empty": "", "test-data/x": "a\n", "src/testing.py": "a\n", "é.py": "x\n"},
+        {"a.py": "staged only\n"},
+    )  # fmt: skip
+    assert tree.size() == Size(files=5, lines=BEFORE.count("\n") + 2 + 1)
+    assert tree.text("a.py") == BEFORE and tree.text("../a.py") is None and tree.text("absent") is None
+    with pytest.raises(SwedagError, match="commit 000"):
+        Tree(tree.repository, "0" * 40).size()

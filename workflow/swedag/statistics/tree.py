@@ -1,10 +1,12 @@
-"""The code that an instance is about, read from its layer: what a row does not hold.
+"""The code that an instance is about: what its row does not hold.
 
-In: the instance's squashfs layer. Out: the number of its files and lines, and the text of single files. Counted are
-regular files that the base commit tracks, but for those whose path has a word by which SWE-bench knows tests; lines are
-those of text. For 219 of SWE-Gym Lite's instances the mean is 335,376 lines in 673 files; the paper has 340,626 in 819.
+In: a git repository, that of the instance's squashfs layer or a mirror. Out: the number of files and lines at the base
+commit, and the text of single files. Counted are regular files, but for those whose path has a word by which SWE-bench
+knows tests; lines are those of text. For 219 of SWE-Gym Lite's instances the mean is 335,376 lines in 673 files; the
+paper has 340,626 in 819.
 """
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,24 +29,42 @@ class Size:
 
 
 class Tree:
-    """An unpacked work tree."""
+    """One commit of a git repository."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    def __init__(self, repository: Path, commit: str = "HEAD") -> None:
+        self.repository, self.commit = repository, commit
 
     def text(self, path: str) -> str | None:
         """A file's text, None if it is not there. ValueError if it is no UTF-8."""
-        file = (self.folder / path).resolve()
-        return file.read_bytes().decode() if file.is_relative_to(self.folder) and file.is_file() else None
+        done = subprocess.run(
+            self._git("cat-file", "blob", f"{self.commit}:{path}"), stdin=subprocess.DEVNULL, capture_output=True
+        )
+        return done.stdout.decode() if done.returncode == 0 else None
 
     def size(self) -> Size:
-        listed = run_tool(
-            str(self.folder),
-            *("git", "-c", "safe.directory=*", "-C", self.folder, "ls-tree", "-r", "-z", "--name-only", "HEAD"),
-        )
-        paths = [path for path in listed.split("\0") if path and not any(word in path for word in TEST_WORDS)]
-        files = [file for path in paths if (file := self.folder / path).is_file() and not file.is_symlink()]
-        return Size(len(files), sum(map(_lines, files)))
+        what = f"{self.repository}: commit {self.commit}"
+        listed = run_tool(what, *self._git("ls-tree", "-r", "-z", self.commit))
+        entries = [entry.partition("\t") for entry in listed.split("\0") if entry]
+        blobs = [
+            words.split()[2]
+            for words, _, path in entries
+            if words.startswith("100") and not any(word in path for word in TEST_WORDS)
+        ]
+        return Size(len(blobs), sum(_lines(content) for content in self._contents(blobs)))
+
+    def _contents(self, blobs: list[str]) -> Iterator[bytes]:
+        done = subprocess.run(self._git("cat-file", "--batch"), input="\n".join(blobs).encode(), capture_output=True)
+        rest = memoryview(done.stdout)
+        for blob in blobs:
+            head = bytes(rest[:200]).partition(b"\n")[0]
+            name, kind, length = head.decode().split() if head.count(b" ") == 2 else (blob, "missing", "0")
+            if kind != "blob":
+                raise SwedagError(f"{self.repository}: commit {self.commit}: {name} is missing; clone it again")
+            yield bytes(rest[len(head) + 1 : len(head) + 1 + int(length)])
+            rest = rest[len(head) + 2 + int(length) :]
+
+    def _git(self, *words: str) -> list[str]:
+        return ["git", "-c", "safe.directory=*", "-C", str(self.repository), *words]
 
 
 @contextmanager
@@ -58,8 +78,7 @@ def unpacked(layer: Path) -> Iterator[Tree]:
         yield Tree(out / "testbed")
 
 
-def _lines(file: Path) -> int:
-    content = file.read_bytes()
+def _lines(content: bytes) -> int:
     if b"\0" in content[:8192]:
         return 0
     return content.count(b"\n") + (not content.endswith(b"\n") and bool(content))

@@ -80,7 +80,8 @@ class StatisticsTable(_OfDatasets):
 
     kind: Literal["statistics"]
     code: bool = Field(
-        False, description="Read each instance's layer, too: size of the code, and edited functions from whole files"
+        False,
+        description="Read the code, too, in layers or mirrors: its size, and edited functions from whole files",
     )
 
 
@@ -127,7 +128,7 @@ def datasets_of(table: TableSettings) -> list[str]:
 
 
 def code_of(table: TableSettings) -> list[str]:
-    """Datasets whose instances' layers a table needs."""
+    """Datasets whose instances' code a table needs."""
     return list(table.datasets) if isinstance(table, StatisticsTable) and table.code else []
 
 

@@ -1,10 +1,12 @@
 """The tables of datasets, after the paper's Table 1, Table 2 and Figure 2, counted from the instances.
 
-In: instances and, for sizes of the code, their layers. Out: Table 2 has one row per metric and one column per dataset
-(means over instances), Table 1 one row per dataset, Figure 2 one row per repository.
+In: instances and, for sizes of the code, layers or mirrors. Out: Table 2 has one row per metric and one column per
+dataset (means over instances), Table 1 one row per dataset, Figure 2 one row per repository.
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from swedag.errors import SwedagError
@@ -13,7 +15,7 @@ from swedag.metrics.intervals import mean
 from swedag.reference import ReferenceTable
 from swedag.statistics.edits import Edits
 from swedag.statistics.edits import measure as measure_edits
-from swedag.statistics.tree import Size, unpacked
+from swedag.statistics.tree import Size, Tree, unpacked
 from swedag.tables.document import Cell, Document
 from swedag.tables.settings import DatasetsTable, RepositoriesTable, StatisticsTable
 
@@ -37,16 +39,17 @@ def statistics(
     datasets: dict[str, list[Instance]],
     reference: ReferenceTable | None,
     layers: Path | None = None,
+    mirrors: Path | None = None,
 ) -> Document:
     """`datasets` by name. `total_mean` counts named tests (fail-to-pass and pass-to-pass), as the paper does.
 
-    `layers`: the folder of <instance_id>.sqsh, if sizes of the code are wanted.
+    If the code is to be counted: `mirrors` is the folder of <owner>__<name>.git, for instances at a commit of a
+    repository, and `layers` that of <instance_id>.sqsh, for all others.
     """
-    if settings.code and layers is None:
-        raise SwedagError("--layers: a table with `code: true` needs the folder of the instances' layers")
     measured, notes = {}, []
     for name in settings.datasets:
-        measured[name], estimated = measure(name, datasets[name], layers if settings.code else None)
+        tree = (lambda instance: tree_of(instance, layers, mirrors)) if settings.code else None
+        measured[name], estimated = measure(name, datasets[name], tree)
         if estimated:
             share = f"{estimated} of {len(datasets[name])}"
             notes.append(f"{name}: edited functions of {share} patches are estimated from what the hunks show")
@@ -65,17 +68,33 @@ def statistics(
     return Document(settings.caption, rows, header, lines, notes)
 
 
-def measure(name: str, instances: list[Instance], layers: Path | None = None) -> tuple[dict[str, float | None], int]:
+@contextmanager
+def tree_of(instance: Instance, layers: Path | None, mirrors: Path | None) -> Iterator[Tree]:
+    """The code of an instance, for as long as the block lasts."""
+    if instance.source.startswith("git:"):
+        if mirrors is None:
+            raise SwedagError(f"--mirrors: the code of {instance.instance_id} is counted in a mirror")
+        yield Tree(mirrors / f"{instance.repo.replace('/', '__')}.git", instance.base_commit)
+    elif layers is None:
+        raise SwedagError(f"--layers: the code of {instance.instance_id} is counted in its layer")
+    else:
+        with unpacked(layers / f"{instance.instance_id}.sqsh") as tree:
+            yield tree
+
+
+def measure(
+    name: str, instances: list[Instance], tree_of: Callable[[Instance], AbstractContextManager[Tree]] | None = None
+) -> tuple[dict[str, float | None], int]:
     """The metrics of a dataset, and how many instances have their edited functions estimated."""
     if not instances:
         raise SwedagError(f"dataset {name}: no instances")
     sizes: list[Size] = []
     edits: list[Edits] = []
     for instance in instances:
-        if layers is None:
+        if tree_of is None:
             edits.append(measure_edits(instance.patch))
         else:
-            with unpacked(layers / f"{instance.instance_id}.sqsh") as tree:
+            with tree_of(instance) as tree:
                 sizes.append(tree.size())
                 edits.append(measure_edits(instance.patch, tree.text))
     counts: dict[str, float | None] = {
