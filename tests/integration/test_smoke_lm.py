@@ -1,4 +1,4 @@
-"""A real pretrained chat model runs the real loop: SmolLM2 as mini-swe-agent, commands in sandboxes, a patch graded."""
+"""A real pretrained chat model runs the real loops: SmolLM2 in each scaffold, commands in sandboxes, patches graded."""
 
 import json
 import tarfile
@@ -76,10 +76,14 @@ def _instance(folder: Path, package: str, path: str, right: str, wrong: str, tes
     return row
 
 
-def test_the_smoke_configs_model_and_scaffold_run_to_valid_graded_trajectories(instances: Path) -> None:
+@pytest.mark.parametrize(("name", "calls"), [("smollm2-two", 4), ("smollm2-codeact", 4), ("smollm2-moatless", 12)])
+def test_the_smoke_configs_model_and_scaffolds_run_to_valid_graded_trajectories(
+    instances: Path, name: str, calls: int
+) -> None:
     config = yaml.safe_load((ROOT / "config/smoke-lm.yaml").read_text())
-    settings = config["rollouts"]["smollm2-two"]["settings"]
-    settings["scaffold"]["max_turns"] = 4
+    settings = config["rollouts"][name]["settings"]
+    scaffold = settings["scaffold"]
+    scaffold["max_transitions" if scaffold["kind"] == "moatless" else "max_turns"] = 4
     settings["max_tokens"] = 48
     main(
         settings=json.dumps(settings),
@@ -89,18 +93,19 @@ def test_the_smoke_configs_model_and_scaffold_run_to_valid_graded_trajectories(i
         images=instances / "images",
         first_run=0,
         last_run=0,
-        work=instances / "work",
-        output=instances / "rollouts.jsonl",
+        work=instances / name,
+        output=instances / f"{name}.jsonl",
     )
-    rollouts = read_jsonl(instances / "rollouts.jsonl", Rollout)
+    rollouts = read_jsonl(instances / f"{name}.jsonl", Rollout)
     rows = {row.instance_id: row for row in read_jsonl(instances / "instances.jsonl", Instance)}
     assert [row.instance_id for row in rollouts] == sorted(rows)
     for rollout in rollouts:
-        assert rollout.exit in ("submitted", "max_turns", "context")
-        assert rollout.turns <= 4
+        assert rollout.scaffold == scaffold["kind"]
+        assert rollout.exit in ("submitted", "max_turns", "context", "stuck")
+        assert 1 <= rollout.turns <= calls
         assert rollout.completion_tokens > 0
         assert [message.role for message in rollout.messages[:2]] == ["system", "user"]
-        assert rollout.messages[-1].role == "assistant"
+        assert any(message.role == "assistant" for message in rollout.messages)
         verdict = grade_patch(
             rows[rollout.instance_id],
             rollout.patch,

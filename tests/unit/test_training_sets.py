@@ -7,7 +7,7 @@ import pytest
 
 from swedag.errors import SwedagError
 from swedag.grades import Grade
-from swedag.training_sets import TrainingSetSettings, join, percentiles, select
+from swedag.training_sets import TrainingSetSettings, _conversations, join, percentiles, select
 from swedag.trajectory import Message, Rollout
 
 REFERENCE = Path("config/reference")
@@ -116,3 +116,12 @@ def test_percentiles_are_those_of_table_8():
         "p5": 6, "p10": 11, "p25": 26, "p50": 51, "p75": 76, "p90": 91, "p95": 96,
     }  # fmt: skip
     assert percentiles([]) == {"count": 0}
+
+
+def test_independent_calls_of_a_rollout_are_rows_of_their_own():
+    said = [Message(role=role, content=role) for role in ("system", "user", "assistant")]
+    calls = rollout("i", 3).model_copy(update={"messages": [*said, *said, *said[1:]]})
+    rows = _conversations(calls)
+    assert [len(row["messages"]) for row in rows] == [3, 5]
+    assert all((row["messages"][0]["role"], row["run"]) == ("system", 3) for row in rows)
+    assert len(_conversations(rollout("i", 0))) == 1

@@ -160,7 +160,7 @@ def main(
             f"training set {name}: no rollout is left ({left}); "
             "sample more runs, raise the temperature or loosen the filters"
         )
-    write_jsonl(output, [_conversation(rollout) for rollout, _ in rows])
+    write_jsonl(output, [row for rollout, _ in rows for row in _conversations(rollout)])
     resolved = {id(rollout) for rollout, grade in join(rows_in, grades_in) if grade.outcome == "resolved"}
     write_json(
         card,
@@ -180,9 +180,13 @@ def main(
     )
 
 
-def _conversation(rollout: Rollout) -> dict[str, Any]:
-    return {
-        "messages": [message.model_dump() for message in rollout.messages],
-        "instance_id": rollout.instance_id,
-        "run": rollout.run,
-    }
+def _conversations(rollout: Rollout) -> list[dict[str, Any]]:
+    """A row per conversation: one, but for a scaffold of independent calls one for each of them."""
+    return [
+        {
+            "messages": [message.model_dump() for message in conversation],
+            "instance_id": rollout.instance_id,
+            "run": rollout.run,
+        }
+        for conversation in rollout.conversations()
+    ]

@@ -40,3 +40,8 @@ class Rollout(BaseModel):
     completion_tokens: int
     seconds: float
     attempts: int = 1
+
+    def conversations(self) -> list[list[Message]]:
+        """The messages cut where a system message begins a conversation of its own."""
+        starts = [place for place, message in enumerate(self.messages) if place == 0 or message.role == "system"]
+        return [self.messages[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
