@@ -88,9 +88,10 @@ def published_images(instance):
 
 
 def mirror_url(wildcards):
-    """Where a repository is cloned from, by the first dataset that builds layers from it."""
-    return next(
-        dataset.images.mirror.replace("{repo}", wildcards.repository.replace("__", "/"))
+    """Where a repository is cloned from: as the first dataset says that builds layers from it, or from GitHub."""
+    repo = wildcards.repository.replace("__", "/")
+    named = [
+        dataset.images.mirror.replace("{repo}", repo)
         for name, dataset in CONFIG.datasets.items()
         if dataset.kind == "published"
         and dataset.images
@@ -99,7 +100,8 @@ def mirror_url(wildcards):
             one.startswith(f"{wildcards.repository}-")
             for one in CONFIG.instance_ids(name)
         )
-    )
+    ]
+    return [*named, f"https://github.com/{repo}.git"][0]
 
 
 def pull_settings(wildcards):
@@ -322,12 +324,12 @@ def table_code(wildcards):
 
 def mirrors(instance_ids):
     repositories = sorted({name.rpartition("-")[0] for name in instance_ids})
-    return [f"results/datasets/mirrors/{name}.git" for name in repositories]
+    return [f"results/images/mirrors/{name}.git" for name in repositories]
 
 
 def table_code_option(wildcards, input):
     """Their folders: there may be more layers than a command line holds."""
-    folders = "--layers results/images/instances --mirrors results/datasets/mirrors"
+    folders = "--layers results/images/instances --mirrors results/images/mirrors"
     return folders if input.get("code_of") else ""
 
 

@@ -70,22 +70,6 @@ rule fetch_dataset:
         "--split {wildcards.split} --output {output} &> {log}"
 
 
-rule mirror:
-    input:
-        code=code("images.mirror"),
-    output:
-        directory("results/datasets/mirrors/{owner}__{name}.git"),
-    log:
-        "logs/datasets/mirrors/{owner}__{name}.log",
-    wildcard_constraints:
-        owner=r"[A-Za-z0-9-]+",
-        name=r"[\w.-]+",
-    conda:
-        "../envs/driver.yaml"
-    shell:
-        "python -m swedag mirror --url https://github.com/{wildcards.owner}/{wildcards.name} --output {output} &> {log}"
-
-
 rule instances:
     input:
         code=code("datasets.step"),
