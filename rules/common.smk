@@ -147,19 +147,51 @@ def gates(instance_ids):
 
 
 def shards(kind, sets):
-    """Every shard of some rollout sets below results/{run}/{kind}/, in the order of sets, runs, instances."""
+    """Every shard of some rollout sets below results/{run}/{kind}/, in the order of sets, runs, instances.
+
+    An import has one file of each kind."""
+    return [path for name in sets for path in shards_of(kind, name)]
+
+
+def shards_of(kind, name):
+    if name in CONFIG.imports:
+        return [f"{RESULTS}/imports/{name}/{kind}.jsonl"]
     return [
         f"{RESULTS}/{kind}/{name}/runs-{first}-{last}/shard-{shard}.jsonl"
-        for name in sets
         for first, last in CONFIG.rollouts[name].blocks()
         for shard in range(CONFIG.shards(CONFIG.rollouts[name].dataset))
     ]
 
 
+def imported(wildcards):
+    return CONFIG.imports[wildcards.imported]
+
+
+def import_rows(wildcards):
+    return imported(wildcards).source.rows_file()
+
+
+def import_instances(wildcards):
+    return instances_file(imported(wildcards).dataset)
+
+
+def import_policy(wildcards):
+    return imported(wildcards).policy
+
+
+def import_on_unknown(wildcards):
+    return imported(wildcards).on_unknown
+
+
 def instances_files(sets):
     return [
         instances_file(dataset)
-        for dataset in sorted({CONFIG.rollouts[name].dataset for name in sets})
+        for dataset in sorted(
+            {
+                (CONFIG.imports.get(name) or CONFIG.rollouts[name]).dataset
+                for name in sets
+            }
+        )
     ]
 
 

@@ -62,7 +62,7 @@ rule fetch_dataset:
         owner=r"[\w.-]+",
         name=r"[\w.-]+",
         revision=r"[0-9a-f]{40}",
-        split=r"\w+",
+        split=r"[\w.]+",
     conda:
         "../envs/driver.yaml"
     shell:

@@ -1,4 +1,4 @@
-# Rollouts: a block of runs of a rollout set on a shard of instances, sampled from one vLLM server.
+# Rollouts: a block of runs of a rollout set on a shard of instances, sampled from one vLLM server; or published ones.
 
 
 rule rollouts:
@@ -26,3 +26,23 @@ rule rollouts:
         "--instances {input.instances} --only {params.members} --images results/images "
         "--first-run {wildcards.first} --last-run {wildcards.last} "
         "--work {params.work} --output {output} &> {log}"
+
+
+rule import_rollouts:
+    input:
+        code=code("imports"),
+        rows=import_rows,
+        instances=import_instances,
+    output:
+        rollouts="results/{run}/imports/{imported}/rollouts.jsonl",
+        grades="results/{run}/imports/{imported}/grades.jsonl",
+    log:
+        "logs/{run}/imports/{imported}.log",
+    conda:
+        "../envs/driver.yaml"
+    params:
+        policy=import_policy,
+        on_unknown=import_on_unknown,
+    shell:
+        "python -m swedag import-rollouts {input.rows} --policy {params.policy} --instances {input.instances} "
+        "--on-unknown {params.on_unknown} --output {output.rollouts} --grades {output.grades} &> {log}"

@@ -102,3 +102,20 @@ def test_shards_are_consecutive_cuts_of_the_sorted_ids(values):
     assert ids == sorted(ids)
     assert [name for number in range(config.shards("eval")) for name in config.shard("eval", number)] == ids
     assert Config.model_validate(values).shard("eval", 0) == ids[: config.shard_size]
+
+
+def test_an_import_may_be_learned_from_but_not_scored_and_its_names_are_checked(values):
+    dataset = next(iter(values["datasets"]))
+    source = {"kind": "hub", "repo": "SWE-Gym/OpenHands-SFT-Trajectories", "revision": "0" * 40}
+    values["imports"] = {"teacher": {"source": source | {"split": "train.success.oss"}, "dataset": dataset}}
+    values["training_sets"] = {"taught": {"sets": ["teacher"], "model": next(iter(values["models"]))}}
+    assert load(values, ["demo.yaml"]).training_sets["taught"].sets == ["teacher"]
+    values["training_sets"]["taught"]["sets"] = ["teachers"]
+    with pytest.raises(
+        SwedagError, match=r"no rollout set or import is called 'teachers' \(did you mean 'teacher'\?\)"
+    ):
+        load(values, ["demo.yaml"])
+    values["training_sets"]["taught"]["sets"] = ["teacher"]
+    values["verifiers"] = {"judge": values["verifiers"]["judge"] | {"scores": ["teacher"]}}
+    with pytest.raises(SwedagError, match="no rollout is called 'teacher'"):
+        load(values, ["demo.yaml"])

@@ -179,3 +179,12 @@ def test_a_row_of_another_kind_is_named(tmp_path: Path, text: str, problem: str)
     (tmp_path / "rows.jsonl").write_text(text)
     with pytest.raises(SwedagError, match=problem):
         read(tmp_path / "rows.jsonl")
+
+
+def test_rows_of_other_instances_are_left_out_where_asked(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [sampled(), sampled(instance_id="other__other-1"), sampled(instance_id=None)])
+    published = read(tmp_path / "rows.jsonl")
+    known = [INSTANCE.model_copy(update={"instance_id": ASTROPY})]
+    assert len(rollouts(published, "teacher", known, skip_unknown=True)) == 1
+    with pytest.raises(SwedagError, match=r"rows.jsonl:2: no instance other__other-1"):
+        rollouts(published, "teacher", known)

@@ -15,7 +15,8 @@ import typer
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
 from swedag.artifacts import write_json, write_text
-from swedag.datasets.step import PublishedSettings
+from swedag.datasets.hub import HubSource
+from swedag.datasets.step import FileSource, PublishedSettings
 from swedag.errors import SwedagError
 from swedag.figures import FigureSettings
 from swedag.grading.run import GradingSettings
@@ -67,10 +68,21 @@ class RolloutSet(Block):
         return [(first, min(first + self.runs_per_job, self.runs) - 1) for first in firsts]
 
 
+class Import(Block):
+    """Rollouts as somebody published them, with their verdicts: to learn from, in place of sampling a teacher."""
+
+    source: HubSource | FileSource = Field(discriminator="kind", description="Where the trajectories are")
+    dataset: str = Field(description="The dataset of their instances")
+    policy: Name = Field("published", description="Name of who sampled them, for the records")
+    on_unknown: Literal["refuse", "skip"] = Field(
+        "refuse", description="Whether a row of no instance of the dataset stops the run or is left out and counted"
+    )
+
+
 class TrainingSet(Block):
     """Rollouts of some sets, filtered."""
 
-    sets: list[str] = Field(min_length=1, description="The rollout sets to draw from")
+    sets: list[str] = Field(min_length=1, description="The rollout sets and imports to draw from")
     model: str = Field(description="Model or policy whose tokenizer counts the tokens")
     settings: TrainingSetSettings = Field(default_factory=TrainingSetSettings, description="Filters, order and cut")
 
@@ -113,7 +125,7 @@ class Verifier(Block):
     """An outcome reward model: a policy taught to say whether a rollout resolves its instance."""
 
     start: str = Field(description="Model or policy to start from")
-    sets: list[str] = Field(min_length=1, description="Rollout sets whose graded rollouts it learns from")
+    sets: list[str] = Field(min_length=1, description="Rollout sets and imports whose graded rollouts it learns from")
     data: VerifierDataSettings = Field(default_factory=VerifierDataSettings, description="How judgements are drawn")
     training: str = Field(description="A recipe below `training`")
     scores: list[str] = Field(description="Rollout sets to score")
@@ -132,6 +144,7 @@ class Config(Block):
     training: dict[Name, TrainingSettings] = Field({}, description="Recipes of training")
     self_improvement: dict[Name, SelfImprovement] = Field({}, description="Iterated rejection-sampling fine-tuning")
     rollouts: dict[Name, RolloutSet] = Field({}, description="Further rollout sets")
+    imports: dict[Name, Import] = Field({}, description="Published rollouts")
     training_sets: dict[Name, TrainingSet] = Field({}, description="Further training sets")
     policies: dict[Name, Policy] = Field({}, description="Further policies")
     verifiers: dict[Name, Verifier] = Field({}, description="Verifiers")
@@ -152,13 +165,20 @@ class Config(Block):
                     f"{rollouts.dataset}.images"
                 )
         for where, kind, name in self._references():
-            known = {**self.models, **self.policies} if kind == "policies" else getattr(self, kind)
+            what, known = self._known(kind)
             if name not in known:
-                raise ValueError(
-                    f"{where}: no {kind[:-1] if kind != 'policies' else 'model or policy'} is called "
-                    f"{name!r}{did_you_mean(name, known)}"
-                )
+                raise ValueError(f"{where}: no {what} is called {name!r}{did_you_mean(name, known)}")
+        for name in self.imports.keys() & self.rollouts.keys():
+            raise ValueError(f"imports.{name}: a rollout set has that name, too")
         return self
+
+    def _known(self, kind: str) -> tuple[str, dict[str, Any]]:
+        """What a kind of names is called, and all of them."""
+        if kind == "policies":
+            return "model or policy", {**self.models, **self.policies}
+        if kind == "graded":
+            return "rollout set or import", {**self.rollouts, **self.imports}
+        return kind.removesuffix("s"), getattr(self, kind)
 
     def _expand(self, name: str, block: SelfImprovement) -> None:
         for iteration in range(block.iterations + 1):
@@ -193,7 +213,9 @@ class Config(Block):
         for name, chosen in self.training_sets.items():
             yield f"training_sets.{name}.model", "policies", chosen.model
             for used in chosen.sets:
-                yield f"training_sets.{name}.sets", "rollouts", used
+                yield f"training_sets.{name}.sets", "graded", used
+        for name, imported in self.imports.items():
+            yield f"imports.{name}.dataset", "datasets", imported.dataset
         for name, policy in self.policies.items():
             yield f"policies.{name}.start", "policies", policy.start
             yield f"policies.{name}.training_set", "training_sets", policy.training_set
@@ -201,8 +223,10 @@ class Config(Block):
         for name, verifier in self.verifiers.items():
             yield f"verifiers.{name}.start", "policies", verifier.start
             yield f"verifiers.{name}.training", "training", verifier.training
-            for used in [*verifier.sets, *verifier.scores]:
-                yield f"verifiers.{name}.sets", "rollouts", used
+            for used in verifier.sets:
+                yield f"verifiers.{name}.sets", "graded", used
+            for used in verifier.scores:
+                yield f"verifiers.{name}.scores", "rollouts", used
 
     def instance_ids(self, dataset: str) -> list[str]:
         """The frozen, sorted ids of a dataset, known before anything has run."""

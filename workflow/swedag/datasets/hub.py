@@ -21,7 +21,7 @@ class HubSource(BaseModel):
     kind: Literal["hub"] = Field("hub", description="From the Hugging Face Hub")
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Owner and name, e.g. SWE-Gym/SWE-Gym-Lite")
     revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hexadecimal digits")
-    split: str = Field("train", pattern=r"^\w+$", description="Split: train for SWE-Gym, test for SWE-bench")
+    split: str = Field("train", pattern=r"^[\w.]+$", description="Split: train for SWE-Gym, test for SWE-bench")
 
     def rows_file(self) -> str:
         return f"results/datasets/{self.repo}/{self.revision}/{self.split}.parquet"

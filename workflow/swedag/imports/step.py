@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -157,19 +157,34 @@ def _prediction(path: Path, row: Prediction) -> Published:
     return Published(f"{path}: {row.instance_id}", "unknown", [], row.instance_id, row.model_patch or "")
 
 
-def rollouts(published: list[Published], policy: str, instances: list[Instance]) -> list[tuple[Rollout, bool | None]]:
+class UnknownInstanceError(SwedagError):
+    """A row belongs to no instance that is known."""
+
+
+def rollouts(
+    published: list[Published], policy: str, instances: list[Instance], *, skip_unknown: bool = False
+) -> list[tuple[Rollout, bool | None]]:
     """Each with the published verdict, sorted by instance and run. SwedagError for a row of no known instance."""
     known = {instance.instance_id.lower(): instance.instance_id for instance in instances}
     runs: Counter[str] = Counter()
     made = []
     for row in published:
-        instance_id = row.instance_id or _by_issue(row, instances)
-        if instances and instance_id.lower() not in known:
-            raise SwedagError(f"{row.place}: no instance {instance_id} in --instances")
-        instance_id = known.get(instance_id.lower(), instance_id)
+        try:
+            instance_id = _instance_of(row, known, instances)
+        except UnknownInstanceError:
+            if skip_unknown:
+                continue
+            raise
         made.append((_rollout(row, instance_id, runs[instance_id], policy), row.resolved))
         runs[instance_id] += 1
     return sorted(made, key=lambda pair: (pair[0].instance_id, pair[0].run))
+
+
+def _instance_of(row: Published, known: dict[str, str], instances: list[Instance]) -> str:
+    instance_id = row.instance_id or _by_issue(row, instances)
+    if instances and instance_id.lower() not in known:
+        raise UnknownInstanceError(f"{row.place}: no instance {instance_id} in --instances")
+    return known.get(instance_id.lower(), instance_id)
 
 
 def _by_issue(row: Published, instances: list[Instance]) -> str:
@@ -179,7 +194,7 @@ def _by_issue(row: Published, instances: list[Instance]) -> str:
     ]
     if len(found) != 1:
         told = "none of --instances has its issue" if not found else f"{', '.join(found[:3])} have its issue"
-        raise SwedagError(f"{row.place}: the row tells no instance_id, and {told}")
+        raise UnknownInstanceError(f"{row.place}: the row tells no instance_id, and {told}")
     return found[0]
 
 
@@ -228,10 +243,14 @@ def main(
         Path | None, typer.Option(help="Instances (JSONL); needed for rows without an id, and checked for all")
     ] = None,
     grades: Annotated[Path | None, typer.Option(help="Where the published verdicts go, as grades (JSONL)")] = None,
+    on_unknown: Annotated[
+        Literal["refuse", "skip"], typer.Option(help="What to do with a row of no instance of --instances")
+    ] = "refuse",
 ) -> None:
     """Read published trajectories or predictions as rollouts."""
     known = read_jsonl(instances, Instance) if instances else []
-    made = rollouts([row for path in files for row in read(path)], policy, known)
+    published = [row for path in files for row in read(path)]
+    made = rollouts(published, policy, known, skip_unknown=on_unknown == "skip")
     verdicts = [_grade(rollout, resolved) for rollout, resolved in made if resolved is not None]
     if grades and len(verdicts) < len(made):
         raise SwedagError(
@@ -243,6 +262,6 @@ def main(
     said = (
         f"{len(made)} rollouts of {len({rollout.instance_id for rollout, _ in made})} instances, "
         f"{sum(not rollout.patch for rollout, _ in made)} without a patch, {sum(v.resolved is True for v in verdicts)} "
-        f"published as resolved"
+        f"published as resolved; {len(published) - len(made)} rows of other instances left out"
     )
     Console(stderr=True).print(said, highlight=False, soft_wrap=True)
