@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow
 import pytest
+import yaml
 from pyarrow import parquet
 
 from swedag.artifacts import read_jsonl, write_jsonl
@@ -14,12 +15,14 @@ from swedag.grades import Grade
 from swedag.imports import main
 from swedag.imports.step import read, rollouts
 from swedag.instances import Instance
+from swedag.scaffolds import CodeActSettings
+from swedag.scaffolds.codeact.agent import opening
 from swedag.scaffolds.codeact.calls import parse
 from swedag.trajectory import Rollout
 from tests.unit.test_scaffolds import INSTANCE
 
 RECORDED = Path(__file__).parents[1] / "data/trajectories"
-ASTROPY = "astropy__astropy-12907"
+ASTROPY, DJANGO = "astropy__astropy-12907", "django__django-11211"
 
 
 def sampled(name: str = ASTROPY, **values: Any) -> dict[str, Any]:
@@ -188,3 +191,37 @@ def test_rows_of_other_instances_are_left_out_where_asked(tmp_path: Path) -> Non
     assert len(rollouts(published, "teacher", known, skip_unknown=True)) == 1
     with pytest.raises(SwedagError, match=r"rows.jsonl:2: no instance other__other-1"):
         rollouts(published, "teacher", known)
+
+
+@pytest.mark.parametrize(
+    ("name", "repo", "version"), [(ASTROPY, "astropy/astropy", "4.3"), (DJANGO, "django/django", "3.0")]
+)
+def test_templates_ask_in_the_words_of_the_published_trajectory(
+    tmp_path: Path, name: str, repo: str, version: str
+) -> None:
+    row = sampled(name)
+    question = "\n".join(part["text"] for part in row["messages"][1]["content"])
+    issue = question.split("<pr_description>\n")[1].split("\n</pr_description>")[0]
+    instance = INSTANCE.model_copy(
+        update={"instance_id": name, "problem_statement": issue, "repo": repo, "version": version}
+    )
+    write_jsonl(tmp_path / "rows.jsonl", [row])
+    write_jsonl(tmp_path / "instances.jsonl", [instance])
+    files = [tmp_path / place for place in ("rollouts.jsonl", "instances.jsonl", "scaffold.yaml")]
+    main([tmp_path / "rows.jsonl"], "teacher", files[0], files[1], templates=files[2])
+    settings = CodeActSettings.model_validate({"kind": "codeact"} | yaml.safe_load(files[2].read_text()))
+    published = read_jsonl(files[0], Rollout)[0].messages
+    assert opening(instance, settings, f"/workspace/{repo.replace('/', '__')}__{version}") == tuple(published[:2])
+    other = instance.model_copy(update={"problem_statement": "{{ It }} is broken."})
+    _, task = opening(other, settings, "/workspace/pkg__1.0")
+    assert "<pr_description>\n{{ It }} is broken.\n</pr_description>" in task.content
+    assert task.content.startswith("<uploaded_files>\n/workspace/pkg__1.0\n")
+    assert "in the directory pkg__1.0." in task.content
+    assert repo.replace("/", "__") not in task.content
+
+
+def test_templates_need_the_instance_of_a_trajectory(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [sampled()])
+    with pytest.raises(SwedagError, match=r"--templates: needs .* its instance"):
+        main([tmp_path / "rows.jsonl"], "teacher", tmp_path / "out.jsonl", templates=tmp_path / "scaffold.yaml")
+    assert not (tmp_path / "out.jsonl").exists()

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
-from swedag.artifacts import read_jsonl, sha256, write_jsonl
+from swedag.artifacts import read_jsonl, sha256, write_jsonl, write_text
 from swedag.errors import SwedagError
 from swedag.grades import Grade
 from swedag.imports.openhands import OpenHandsRow, Said, conversation
+from swedag.imports.templates import templates as templates_of
 from swedag.instances import Instance
 from swedag.predictions import Prediction, read_predictions
 from swedag.trajectory import Exit, Message, Rollout
@@ -233,6 +235,14 @@ def _grade(rollout: Rollout, resolved: bool) -> Grade:
     )
 
 
+def _write_templates(path: Path, made: list[Rollout], instances: list[Instance]) -> None:
+    first = next((rollout for rollout in made if rollout.messages), None)
+    of_first = [instance for instance in instances if first and instance.instance_id == first.instance_id]
+    if first is None or not of_first:
+        raise SwedagError("--templates: needs a trajectory with messages, and its instance in --instances")
+    write_text(path, yaml.safe_dump(templates_of(first.messages, of_first[0]), sort_keys=True, allow_unicode=True))
+
+
 def main(
     files: Annotated[
         list[Path], typer.Argument(help="Trajectories (.parquet, .jsonl, .traj.json) or predictions (.json[l])")
@@ -246,6 +256,9 @@ def main(
     on_unknown: Annotated[
         Literal["refuse", "skip"], typer.Option(help="What to do with a row of no instance of --instances")
     ] = "refuse",
+    templates: Annotated[
+        Path | None, typer.Option(help="Where the words go that the first trajectory begins with: keys of `scaffold`")
+    ] = None,
 ) -> None:
     """Read published trajectories or predictions as rollouts."""
     known = read_jsonl(instances, Instance) if instances else []
@@ -256,6 +269,8 @@ def main(
         raise SwedagError(
             f"--grades: {len(made) - len(verdicts)} of {len(made)} rows carry no verdict; grade the rollouts instead"
         )
+    if templates:
+        _write_templates(templates, [rollout for rollout, _ in made], known)
     write_jsonl(output, [rollout for rollout, _ in made])
     if grades:
         write_jsonl(grades, verdicts)

@@ -1,7 +1,7 @@
 """What the agent is told, in our own words: Jinja templates of `task` (the issue) and `workspace` (the repository).
 
-Policies trained on published trajectories know the words of those: put them under `system_template` and
-`instance_template`.
+Policies trained on published trajectories know the words of those: `swedag import-rollouts --templates` takes them from
+there, as the keys `system_template` and `instance_template`.
 """
 
 SYSTEM = """\
