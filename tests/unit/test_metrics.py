@@ -178,6 +178,15 @@ def test_intervals_are_seeded_contain_the_mean_and_shrink_with_instances():
     assert wide / 2 == pytest.approx(1.96 * math.sqrt(1 / 3 * 2 / 3 / 30), rel=0.1)
 
 
+@given(st.dictionaries(st.sampled_from("abcdef"), attempts, min_size=1), st.sampled_from(["closed", "paper"]))
+@settings(max_examples=50)
+def test_rates_and_their_intervals_lie_in_order_between_0_and_1(rows, estimator):
+    for point in curve(table(rows), [1, 2, 999_999], estimator=estimator, resamples=20):
+        assert 0 <= point["pass_low"] <= point["pass_at_k"] <= point["pass_high"] <= 1
+        assert 0 <= point["best_low"] <= point["best_at_k"] <= point["best_high"] <= 1
+        assert point["best_at_k"] <= point["pass_at_k"] + 1e-12
+
+
 def test_differences_are_paired_over_the_common_instances():
     better = table({"a": [(None, True)], "b": [(None, True)], "c": [(None, False)]})
     worse = table({"a": [(None, False)], "b": [(None, True)], "z": [(None, True)]})
@@ -231,6 +240,15 @@ def test_without_scores_the_best_columns_are_empty(tmp_path):
     assert (paired["pass_difference"], paired["best_difference"]) == ("0.0", "")
 
 
+def test_quoted_cells_spaces_and_a_table_of_one_attempt(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(' instance_id , run,resolved,"outcome"\n"a, ""b""\nc", 0 , 1 ,"resolved"\n')
+    row = run(str(path), "--k", "1,16")[1]
+    assert (row["pass_at_k"], row["pass_low"], row["pass_high"], row["n_short"]) == ("1.0", "1.0", "1.0", "1")
+    with pytest.raises(SwedagError, match="leave out --estimator paper"):
+        run(str(path), "--baseline", str(path), "--estimator", "paper")
+
+
 def test_order_of_rows_byte_order_mark_and_line_ends_do_not_matter(tmp_path):
     rng = random.Random(3)
     lines = [f"i{n},{r},{rng.randint(0, 1)},{rng.random()}" for n in range(6) for r in range(4)]
@@ -252,11 +270,17 @@ def test_order_of_rows_byte_order_mark_and_line_ends_do_not_matter(tmp_path):
         ("instance_id,run,resolved\nx,0,yes\n", ":2: resolved: 'yes' is not 1, 0 or empty"),
         ("instance_id,run,resolved\nx,zero,1\n", ":2: run: 'zero'"),
         ("instance_id,run,resolved\nx,-1,1\n", ":2: run: '-1'"),
+        ("instance_id,run,resolved\nx,1.0,1\n", ":2: run: '1.0'"),
+        (f"instance_id,run,resolved\nx,{'9' * 5000},1\n", ":2: run: '999"),
+        ("instance_id,run,resolved\nx,0,1.0\n", ":2: resolved: '1.0' is not 1, 0 or empty"),
+        ("instance_id,run,resolved\nx,0,True\n", ":2: resolved: 'True' is not 1, 0 or empty"),
+        ("instance_id;run;resolved\nx;0;1\n", ":1: column 'instance_id' is missing; found instance_id;run;resolved"),
         ("instance_id,run,resolved\n,0,1\n", ":2: instance_id: empty"),
         ("instance_id,run,resolved\nx,0,1\nx,0,0\n", ":3: run: instance 'x' has run 0 already, in line 2"),
         ("instance_id,run,resolved\nx,0\n", ":2: 2 cells where the header has 3"),
         ("instance_id,run,resolved,score\nx,0,1,high\n", ":2: score: 'high' is not a finite number"),
         ("instance_id,run,resolved,score\nx,0,1,nan\n", ":2: score: 'nan' is not a finite number"),
+        ("instance_id,run,resolved,score\nx,0,1,-inf\n", ":2: score: '-inf' is not a finite number"),
         ("instance_id,run,resolved,outcome\nx,0,1,infrastructure_failure\n", ":2: resolved: '1' although the outcome"),
         ('instance_id,run,resolved\n"x,0,1\n', "not CSV"),
     ],

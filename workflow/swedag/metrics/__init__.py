@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from swedag.errors import SwedagError
 from swedag.metrics.curves import Estimator, Variant, curve, differences, most_attempts, parse_ks
 from swedag.metrics.reading import Missing, read_attempts
 
@@ -29,7 +30,7 @@ def main(
     missing: Annotated[
         Missing, typer.Option(help="an attempt without a verdict counts as unresolved (fail) or is left out (exclude)")
     ] = "fail",
-    seed: Annotated[int, typer.Option(help="of the bootstrap and of the paper's shuffles")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the bootstrap and of the paper's shuffles")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="bootstrap samples of instances")] = 10_000,
     baseline: Annotated[
         Path | None, typer.Option(help="another attempts CSV: print the paired differences ATTEMPTS - BASELINE instead")
@@ -40,6 +41,8 @@ def main(
     An instance with fewer than k attempts is estimated with all it has and counted in n_short. Equal scores share the
     choice equally; missing scores rank below every score. Without a score column the best_ columns are empty.
     """
+    if baseline and estimator == "paper":
+        raise SwedagError("--baseline: paired differences are computed in closed form; leave out --estimator paper")
     table = read_attempts(attempts)
     other = read_attempts(baseline) if baseline else None
     ks = parse_ks(k) if k else list(range(1, max(most_attempts(table), most_attempts(other or table)) + 1))

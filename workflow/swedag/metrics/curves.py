@@ -64,7 +64,10 @@ def curve(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> list[Row]:
-    """One row per k. `closed`: 95 % bootstrap interval over instances; `paper`: mean ± std over its 100 trials."""
+    """One row per k. `closed`: 95 % bootstrap interval over instances; `paper`: mean ± std over its 100 trials.
+
+    Rates and both ends of their intervals lie in 0..1.
+    """
     instances = counted(table, missing)
     if estimator == "paper":
         points = _paper_points(list(instances.values()), ks, variant, seed)
@@ -89,12 +92,23 @@ def curve(
 def _closed_points(
     instances: dict[str, list[Attempt]], ks: list[int], scored: bool, seed: int, resamples: int
 ) -> list[tuple[float | None, ...]]:
-    columns = [pass_values(instances, k) for k in ks]
+    # Beyond the most attempts that any instance has, nothing changes.
+    most = max(map(len, instances.values()))
+    distinct = sorted({min(k, most) for k in ks})
+    columns = [pass_values(instances, k) for k in distinct]
     if scored:
-        columns += [best_values(instances, k) for k in ks]
-    points = [(mean(values), *ends) for values, ends in zip(columns, bootstrap(columns, seed, resamples), strict=True)]
-    best = points[len(ks) :] or points
-    return [(*a, *b) for a, b in zip(points[: len(ks)], best, strict=True)]
+        columns += [best_values(instances, k) for k in distinct]
+    points = [
+        _around(mean(values), *ends) for values, ends in zip(columns, bootstrap(columns, seed, resamples), strict=True)
+    ]
+    best = points[len(distinct) :] or points
+    by_k = {k: (*a, *b) for k, a, b in zip(distinct, points[: len(distinct)], best, strict=True)}
+    return [by_k[min(k, most)] for k in ks]
+
+
+def _around(value: float, low: float, high: float) -> tuple[float, float, float]:
+    """A value and its interval, which holds it: the ends are rounded, the value is not."""
+    return value, min(low, value), max(high, value)
 
 
 def _paper_points(
@@ -102,7 +116,7 @@ def _paper_points(
 ) -> list[tuple[float | None, ...]]:
     own = variant == "openhands"
     return [
-        (p, p - p_std, p + p_std, b, b - b_std, b + b_std)
+        (p, max(p - p_std, 0.0), min(p + p_std, 1.0), b, max(b - b_std, 0.0), min(b + b_std, 1.0))
         for p, p_std, b, b_std in monte_carlo(instances, ks, fixed_first_run=own, nested=own, seed=seed)
     ]
 
@@ -134,8 +148,8 @@ def differences(
         row: Row = {"k": k}
         for kind in ("pass", "best"):
             known = (kind, k) in columns
-            row[f"{kind}_difference"] = mean(columns[kind, k]) if known else None
-            row[f"{kind}_low"], row[f"{kind}_high"] = ends[kind, k] if known else (None, None)
+            cells = _around(mean(columns[kind, k]), *ends[kind, k]) if known else (None, None, None)
+            row |= dict(zip((f"{kind}_difference", f"{kind}_low", f"{kind}_high"), cells, strict=True))
         row["n_instances"] = len(common)
         row["n_short"] = sum(min(len(ours[name]), len(theirs[name])) < k for name in common)
         rows.append(row)

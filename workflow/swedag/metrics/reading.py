@@ -6,6 +6,7 @@ Out: a `Table` of `Attempt`s grouped by instance, sorted by instance_id and run,
 
 import csv
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -66,7 +67,7 @@ def _parse(path: Path, lines: "_csv.Reader") -> Table:
     seen: dict[tuple[str, int], int] = {}
     instances: dict[str, list[Attempt]] = {}
     try:
-        header = next(lines, [])
+        header = [name.strip() for name in next(lines, [])]
         _check_header(path, header)
         for cells in lines:
             if not cells:
@@ -130,13 +131,13 @@ def _attempt(place: str, cells: dict[str, str]) -> Attempt:
 def _flag(place: str, column: str, cell: str) -> bool | None:
     values = {"1": True, "0": False, "": None}
     if cell.strip() not in values:
-        raise SwedagError(f"{place}: {column}: {cell!r} is not 1, 0 or empty (no verdict)")
+        raise SwedagError(f"{place}: {column}: {cell!r} is not 1, 0 or empty (no verdict); write whole numbers")
     return values[cell.strip()]
 
 
 def _run(place: str, cell: str) -> int:
-    if not cell.strip().isascii() or not cell.strip().isdecimal():
-        raise SwedagError(f"{place}: run: {cell!r} is not a whole number from 0 up")
+    if not re.fullmatch(r"[0-9]{1,18}", cell.strip()):
+        raise SwedagError(f"{place}: run: {cell!r:.80} is not a whole number from 0 up")
     return int(cell)
 
 
