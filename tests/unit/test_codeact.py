@@ -41,6 +41,7 @@ def edit(**arguments: Any) -> str:
         Call("str_replace_editor", {"command": "str_replace", "path": "/a", "old_str": "    x = 1", "new_str": "\n"}),
         Call("str_replace_editor", {"command": "view", "path": "/a", "view_range": [1, -1]}),
         Call("str_replace_editor", {"command": "insert", "path": "/a", "insert_line": 3, "new_str": "\n\ny\n\n"}),
+        Call("execute_bash", {"command": "grep '<parameter=' a.py"}),
         Call("finish"),
     ],
 )
@@ -70,7 +71,8 @@ def test_a_reply_without_a_call_is_a_message() -> None:
     [
         ("<function=python>\n<parameter=code>1</parameter>\n", "Function 'python' not found .* execute_bash, finish"),
         ("<function=execute_bash>\n", "Missing required parameters for function 'execute_bash': command"),
-        ("<function=execute_bash>\n<parameter=command>ls", "Missing required parameters"),
+        ("<function=execute_bash>\n<parameter=command>ls", "is cut off: a parameter has no </parameter>"),
+        (edit(command="str_replace", path="/a", old_str="x = 1") + "<parameter=new_str>\nx =", "is cut off"),
         ("<function=finish>\n<parameter=message>done</parameter>\n", "Parameter 'message' is not allowed"),
         (edit(command="delete", path="/a"), "Parameter 'command' is expected to be one of view, create"),
         (edit(command="insert", path="/a", insert_line="two"), "Parameter 'insert_line' is expected to be an integer"),

@@ -20,12 +20,21 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from swedag.instances import Instance
-from swedag.scaffolds.protocol import Ask, Attempt, ContextFullError, Execute, Executed, Finish, Reply, Step
+from swedag.scaffolds.protocol import (
+    Ask,
+    Attempt,
+    ContextFullError,
+    Execute,
+    Executed,
+    Finish,
+    Reply,
+    Step,
+    repository_diff,
+)
 from swedag.scaffolds.stuck import Action, Event, repeated
 from swedag.trajectory import Exit, Message
 
 Call = Callable[[Step], Any]
-DIFF = "git -C /testbed add -A && git -C /testbed diff --cached"
 EXITS: dict[str, Exit] = {
     "LimitsExceeded": "max_turns",
     "ContextFull": "context",
@@ -86,8 +95,8 @@ def attempt(instance: Instance, settings: MiniSettings) -> Attempt:
             answers.put(_Stopped())
     finish = replace(_finish(step.result()), repeated=repeated(commands))
     if settings.salvage and finish.exit != "submitted":
-        diff: Executed = yield Execute(DIFF, settings.command_seconds)
-        return replace(finish, patch=diff.output if diff.exit_code == 0 else "")
+        patch, problem = yield from repository_diff()
+        return replace(finish, patch=patch, remark="; ".join(filter(None, (finish.remark, problem))))
     return finish
 
 

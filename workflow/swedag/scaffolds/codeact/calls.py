@@ -8,7 +8,8 @@
 
 A value of several lines has a line break after the opening tag and before the closing one; those two are not part of
 it. `parse` undoes exactly what `render` did. OpenHands of the paper's time strips all white space around a value
-instead, so that the first line of an edit loses its indentation; that is not repeated here.
+instead, so that the first line of an edit loses its indentation, and leaves out a parameter that was cut off, so that
+half a replacement becomes a deletion; neither is repeated here.
 """
 
 import json
@@ -90,6 +91,8 @@ def parse(reply: str) -> tuple[str, Call | None]:
     if name not in TOOLS:
         raise CallError(f"Function '{name}' not found in available tools: {', '.join(TOOLS)}")
     readers, required = TOOLS[name]
+    if "<parameter=" in _PARAMETER.sub("", body):
+        raise CallError(f"The call of function '{name}' is cut off: a parameter has no </parameter>. Nothing was done.")
     arguments: dict[str, Any] = {}
     for parameter, value in _PARAMETER.findall(body):
         if parameter not in readers:
