@@ -1,14 +1,21 @@
 import csv
+import hashlib
+import json
 import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
+from swedag.artifacts import write_jsonl
 from swedag.errors import SwedagError
 from swedag.grades import Grade
-from swedag.training_sets import TrainingSetSettings, _conversations, join, percentiles, select
+from swedag.training_sets import TrainingSetSettings, conversations_of, join, main, percentiles, select
 from swedag.trajectory import Message, Rollout
+from tests.unit.test_scaffolds import INSTANCE
 
 REFERENCE = Path("config/reference")
 
@@ -51,15 +58,41 @@ def test_caps_on_the_successes_of_figure_3_give_the_rows_of_table_4(cap, rows):
     assert left["resolved"] == 172
 
 
-@pytest.mark.parametrize("column", ["repo_first_25", "repo_first_50"])
-def test_sorting_by_repository_and_cutting_gives_table_7(column):
-    rows = [row for row in reference("table7_trajectory_distribution.csv") if row["repo"] != "total"]
+@pytest.mark.parametrize(
+    ("column", "settings"),
+    [
+        ("original", {}),
+        ("dedup", {"one_per_instance": True}),
+        ("repo_first_25", {"one_per_instance": True, "sort": "repository", "fraction": 0.25}),
+        ("repo_first_50", {"one_per_instance": True, "sort": "repository", "fraction": 0.5}),
+    ],
+)
+def test_the_columns_of_table_7_follow_from_its_first(column, settings):
+    rows = table_7()
     repositories = {f"{row['repo']}-{i}": row["repo"] for row in rows for i in range(int(row["dedup"]))}
-    everything = graded([rollout(name, 0) for name in sorted(repositories, key=hash)])
-    fraction = {"repo_first_25": 73 / 294, "repo_first_50": 0.5}[column]
-    kept, _ = chosen(everything, repositories, sort="repository", fraction=fraction)
+    everything = [
+        rollout(f"{row['repo']}-{i % int(row['dedup'])}", i) for row in rows for i in range(int(row["original"]))
+    ]
+    random.Random(0).shuffle(everything)
+    kept, _ = chosen(graded(everything), repositories, **settings)
     counts = Counter(repositories[row.instance_id] for row, _ in kept)
     assert {row["repo"]: counts[row["repo"]] for row in rows} == {row["repo"]: int(row[column]) for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("rows", "fraction", "left"), [(294, 0.25, 73), (294, 0.5, 147), (491, 0.25, 122), (491, 0.5, 245), (100, 0.29, 29)]
+)
+def test_a_random_share_has_the_papers_number_of_rows(rows, fraction, left):
+    assert [sum(int(row[f"random_first_{percent}"]) for row in table_7()) for percent in (25, 50)] == [73, 147]
+    everything = graded([rollout(f"i{number}", 0) for number in range(rows)])
+    kept, counts = chosen(everything, fraction=fraction)
+    assert len(kept) == counts["fraction"] == left
+    smaller, _ = chosen(everything, fraction=fraction / 2)
+    assert smaller == kept[: len(smaller)]
+
+
+def table_7():
+    return [row for row in reference("table7_trajectory_distribution.csv") if row["repo"] != "total"]
 
 
 def test_only_resolved_rollouts_stay():
@@ -112,7 +145,7 @@ def test_percentiles_are_those_of_table_8():
     values = list(range(1, 102))
     random.Random(0).shuffle(values)
     assert percentiles(values) == {
-        "count": 101, "mean": 51.0, "min": 1, "max": 101,
+        "count": 101, "mean": 51.0, "std": 29.3, "min": 1, "max": 101,
         "p5": 6, "p10": 11, "p25": 26, "p50": 51, "p75": 76, "p90": 91, "p95": 96,
     }  # fmt: skip
     assert percentiles([]) == {"count": 0}
@@ -121,7 +154,42 @@ def test_percentiles_are_those_of_table_8():
 def test_independent_calls_of_a_rollout_are_rows_of_their_own():
     said = [Message(role=role, content=role) for role in ("system", "user", "assistant")]
     calls = rollout("i", 3).model_copy(update={"messages": [*said, *said, *said[1:]]})
-    rows = _conversations(calls)
+    rows = conversations_of(calls)
     assert [len(row["messages"]) for row in rows] == [3, 5]
     assert all((row["messages"][0]["role"], row["run"]) == ("system", 3) for row in rows)
-    assert len(_conversations(rollout("i", 0))) == 1
+    assert len(conversations_of(rollout("i", 0))) == 1
+
+
+def test_the_card_tells_what_went_in_what_was_taken_and_how_long_it_is(tmp_path):
+    words = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
+    words.pre_tokenizer = Whitespace()
+    words.save(str(tmp_path / "tokenizer.json"))
+    instances = [INSTANCE.model_copy(update={"instance_id": name, "repo": f"owner/{name}"}) for name in "ab"]
+    said = {1: "one two three", 2: "one", 3: "one two"}
+    rows = [
+        rollout(name, run).model_copy(update={"messages": [Message(role="assistant", content=said[run])]})
+        for name in "ab"
+        for run in said
+    ]
+    outcomes = ["resolved", "resolved", "unresolved", "resolved", "resolved", "resolved"]
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("instances", "rollouts", "grades", "out")}
+    write_jsonl(files["instances"], instances)
+    write_jsonl(files["rollouts"], rows)
+    write_jsonl(files["grades"], [grade(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)])
+    settings = TrainingSetSettings(max_tokens=2, cap=1, sort="repository").model_dump_json()
+    inputs = [[files["instances"]], [files["rollouts"]], [files["grades"]], tmp_path / "tokenizer.json"]
+    main(settings, "set", *inputs, files["out"], tmp_path / "card.json")
+
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["left_after"] == {"rollouts": 6, "resolved": 5, "max_tokens": 3, "cap": 2}
+    assert card["ids"] == ["a:2", "b:2"] and card["rows"] == card["instances"] == 2
+    assert card["repositories"] == {"owner/a": 1, "owner/b": 1}
+    assert (card["tokens_resolved"]["max"], card["tokens_unresolved"]["max"], card["tokens"]["max"]) == (3, 2, 1)
+    assert card["messages_resolved"]["count"] == 5 and card["messages_unresolved"]["count"] == 1
+    for path in (files["instances"], files["rollouts"], files["grades"], tmp_path / "tokenizer.json"):
+        assert card["inputs"][str(path)] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert card["rows_sha256"] == hashlib.sha256(files["out"].read_bytes()).hexdigest()
+    messages = [{"role": "assistant", "content": "one"}]
+    assert [json.loads(line) for line in files["out"].read_text().splitlines()] == [
+        {"messages": messages, "instance_id": name, "run": 2} for name in "ab"
+    ]

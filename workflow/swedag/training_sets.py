@@ -1,12 +1,14 @@
 """Training sets: graded rollouts in, conversations for supervised fine-tuning and a data card out.
 
-Rejection sampling as in the paper (section 3): only resolved rollouts are kept, then capped per instance with the
-fewest model calls first (section 3.3), deduplicated, sorted, cut and limited, in that order. The card counts every row
-that each filter took.
+Rejection sampling as in the paper (section 3): resolved rollouts alone are kept, then those that are short enough, one
+of each patch, one of each instance, and up to a cap per instance those with the fewest model calls (section 3.3; of as
+many calls, the lower run); they are sorted, and cut to a fraction (Table 7). A mixture is a set of several rollout
+sets. The card counts what each filter left, and has lengths as Table 8 and repositories as Table 7.
 """
 
 import random
 from collections import Counter, defaultdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,9 +40,11 @@ class TrainingSetSettings(BaseModel):
         "random", description="Order before the cut: shuffled, or by repository name in ASCII order (Table 7)"
     )
     fraction: float = Field(
-        1.0, gt=0, le=1, description="Share of the sorted rows to keep, cut in the middle of a repository"
+        1.0, gt=0, le=1, description="Share of the sorted rows to keep, rounded down, cut amid a repository (Table 7)"
     )
-    max_tokens: int | None = Field(None, description="Drop rollouts with more tokens of content than this")
+    max_tokens: int | None = Field(
+        None, ge=1, description="Drop rollouts with more tokens of content than this, by the tokenizer of `model`"
+    )
     seed: int = Field(0, description="Seed of every random choice above")
 
 
@@ -95,7 +99,7 @@ def select(
     else:
         rows.sort(key=lambda pair: repositories[pair[0].instance_id])
     if settings.fraction < 1:
-        rows = rows[: round(len(rows) * settings.fraction)]
+        rows = rows[: int(len(rows) * Fraction(str(settings.fraction)))]
         left["fraction"] = len(rows)
     return rows, left
 
@@ -121,7 +125,7 @@ def count_tokens(rollouts: list[Rollout], tokenizer: Path) -> dict[int, int]:
 
 
 def percentiles(values: list[int]) -> dict[str, float]:
-    """Count, mean, extremes and the percentiles of the paper's Table 8."""
+    """Count, mean, standard deviation (of a sample), extremes and percentiles, as in the paper's Table 8."""
     if not values:
         return {"count": 0}
     import numpy
@@ -130,6 +134,7 @@ def percentiles(values: list[int]) -> dict[str, float]:
     return {
         "count": len(values),
         "mean": round(float(numpy.mean(values)), 1),
+        "std": round(float(numpy.std(values, ddof=1)), 1) if len(values) > 1 else 0.0,
         "min": min(values),
         "max": max(values),
         **{f"p{point}": float(numpy.percentile(values, point)) for point in points},
@@ -154,33 +159,41 @@ def main(
     for path in instances:
         known |= read_instances(path)
     tokens = count_tokens(rows_in, tokenizer)
-    rows, left = select(join(rows_in, grades_in), {key: row.repo for key, row in known.items()}, chosen, tokens)
+    graded = join(rows_in, grades_in)
+    rows, left = select(graded, {key: row.repo for key, row in known.items()}, chosen, tokens)
     if not rows:
         raise SwedagError(
             f"training set {name}: no rollout is left ({left}); "
             "sample more runs, raise the temperature or loosen the filters"
         )
-    write_jsonl(output, [row for rollout, _ in rows for row in _conversations(rollout)])
-    resolved = {id(rollout) for rollout, grade in join(rows_in, grades_in) if grade.outcome == "resolved"}
+    written = [row for rollout, _ in rows for row in conversations_of(rollout)]
+    write_jsonl(output, written)
+    kinds = {
+        kind: [rollout for rollout, grade in graded if (grade.outcome == "resolved") is (kind == "resolved")]
+        for kind in ("resolved", "unresolved")
+    }
     write_json(
         card,
         {
             "name": name,
             "settings": chosen.model_dump(),
             "left_after": left,
+            "rows": len(written),
             "instances": len({rollout.instance_id for rollout, _ in rows}),
             "repositories": dict(sorted(Counter(known[rollout.instance_id].repo for rollout, _ in rows).items())),
-            "tokens_resolved": percentiles([tokens[id(row)] for row in rows_in if id(row) in resolved]),
-            "tokens_unresolved": percentiles([tokens[id(row)] for row in rows_in if id(row) not in resolved]),
+            "policies": dict(sorted(Counter(rollout.policy for rollout, _ in rows).items())),
+            **{f"tokens_{kind}": percentiles([tokens[id(row)] for row in of]) for kind, of in kinds.items()},
+            **{f"messages_{kind}": percentiles([len(row.messages) for row in of]) for kind, of in kinds.items()},
+            "tokens": percentiles([tokens[id(rollout)] for rollout, _ in rows]),
             "messages": percentiles([len(rollout.messages) for rollout, _ in rows]),
             "ids": [f"{rollout.instance_id}:{rollout.run}" for rollout, _ in rows],
-            "inputs": {str(path): sha256_file(path) for path in [*rollouts, *grades]},
+            "inputs": {str(path): sha256_file(path) for path in [*instances, *rollouts, *grades, tokenizer]},
             "rows_sha256": sha256_file(output),
         },
     )
 
 
-def _conversations(rollout: Rollout) -> list[dict[str, Any]]:
+def conversations_of(rollout: Rollout) -> list[dict[str, Any]]:
     """A row per conversation: one, but for a scaffold of independent calls one for each of them."""
     return [
         {
