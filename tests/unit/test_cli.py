@@ -33,6 +33,10 @@ def test_several_values_may_follow_an_option_that_takes_a_list():
     assert spread(arguments, {"--a"}) == ["FILE", "--a", "1", "--a", "2", "--b", "3", "4"]
 
 
+def test_a_list_option_followed_by_nothing_is_an_empty_list():
+    assert spread(["--a", "--b", "3", "--a"], {"--a"}) == ["--b", "3"]
+
+
 def test_the_options_that_take_lists_are_found():
     assert list_options(training_sets.main) == {"--instances", "--rollouts", "--grades"}
 

@@ -81,13 +81,15 @@ def list_options(command: Callable[..., None]) -> set[str]:
 
 
 def spread(arguments: list[str], options: set[str]) -> list[str]:
-    """`--files a b` as `--files a --files b`: such an option may be followed by all that a shell's glob gives."""
+    """`--files a b` as `--files a --files b`: such an option may be followed by all that a shell's glob gives, or by
+    nothing, which is an empty list."""
     spread_out: list[str] = []
     option = ""
     for argument in arguments:
         if argument.startswith("--"):
             option = argument if argument in options else ""
-        elif option and spread_out[-1] != option:
-            spread_out.append(option)
-        spread_out.append(argument)
+        if option and argument != option:
+            spread_out += [option, argument]
+        elif not option:
+            spread_out.append(argument)
     return spread_out
