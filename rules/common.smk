@@ -81,10 +81,13 @@ def instance_dataset(wildcards):
     return instances_file(CONFIG.dataset_of(wildcards.instance))
 
 
-def published_images(instance):
-    """Where the published images of an instance's dataset are; none: its images are built."""
-    images = getattr(CONFIG.datasets[CONFIG.dataset_of(instance)], "images", None)
-    return images if images and images.source == "registry" else None
+def registry_datasets():
+    """Datasets whose instances have published images: a shard of them is one job, to be planned in seconds."""
+    return [
+        name
+        for name, dataset in CONFIG.datasets.items()
+        if getattr(getattr(dataset, "images", None), "source", "") == "registry"
+    ]
 
 
 def mirror_url(wildcards):
@@ -105,19 +108,15 @@ def mirror_url(wildcards):
 
 
 def pull_settings(wildcards):
-    return settings(published_images(wildcards.instance))
+    return settings(CONFIG.datasets[wildcards.dataset].images)
+
+
+def pull_members(wildcards):
+    return CONFIG.shard(wildcards.dataset, int(wildcards.shard))
 
 
 def instance_environment(wildcards):
     return environment_of(CONFIG.dataset_of(wildcards.instance))
-
-
-def instance_layer(wildcards):
-    return [] if published_images(wildcards.instance) else layers([wildcards.instance])
-
-
-def instance_pull(wildcards):
-    return layers([wildcards.instance]) if published_images(wildcards.instance) else []
 
 
 def instance_source(wildcards):
@@ -128,19 +127,30 @@ def instance_source(wildcards):
 
 
 def layers(instance_ids):
-    """The layer of each instance, or the record of its published image, which may be missing."""
+    return [f"results/images/instances/{name}.sqsh" for name in instance_ids]
+
+
+def gates(dataset):
+    """The ledger rows of a dataset's images, one file each, or one per shard where the images are published."""
+    if dataset in registry_datasets():
+        return image_shards(dataset, "gates")
     return [
-        (
-            f"results/images/pulls/{name}.json"
-            if published_images(name)
-            else f"results/images/instances/{name}.sqsh"
-        )
-        for name in instance_ids
+        f"results/images/instances/{name}.json" for name in CONFIG.instance_ids(dataset)
     ]
 
 
-def gates(instance_ids):
-    return [f"results/images/instances/{name}.json" for name in instance_ids]
+def gate_files(dataset):
+    """The same for a command line, which may not hold a file for each instance."""
+    if dataset in registry_datasets():
+        return gates(dataset)
+    return ["results/images/instances"]
+
+
+def image_shards(dataset, kind):
+    return [
+        f"{RESULTS}/images/{dataset}/shard-{shard}.{kind}.jsonl"
+        for shard in range(CONFIG.shards(dataset))
+    ]
 
 
 # Rollout sets: blocks of runs x shards of instances
@@ -216,7 +226,11 @@ def set_environment(wildcards):
 
 
 def set_gates(wildcards):
-    return gates(CONFIG.instance_ids(CONFIG.rollouts[wildcards.set].dataset))
+    return gates(CONFIG.rollouts[wildcards.set].dataset)
+
+
+def set_gate_files(wildcards):
+    return gate_files(CONFIG.rollouts[wildcards.set].dataset)
 
 
 def set_shards(kind):
@@ -227,7 +241,8 @@ def set_shards(kind):
 
 
 def set_scores(wildcards):
-    verifier = CONFIG.verifier_of(wildcards.set)
+    """Scores of the verifier that the table is named after, else of the first that scores the set."""
+    verifier = wildcards.judged.removeprefix("@") or CONFIG.verifier_of(wildcards.set)
     return shards(f"scores/{verifier}", [wildcards.set]) if verifier else []
 
 
@@ -236,6 +251,10 @@ def shard_members(wildcards):
 
 
 def shard_layers(wildcards):
+    """The layers of a shard's instances, or the records of their published images, some of which may be missing."""
+    dataset = CONFIG.rollouts[wildcards.set].dataset
+    if dataset in registry_datasets():
+        return image_shards(dataset, "pulls")[int(wildcards.shard)]
     return layers(shard_members(wildcards))
 
 
@@ -293,6 +312,18 @@ def verifier_data_settings(wildcards):
     return settings(CONFIG.verifiers[wildcards.verifier].data)
 
 
+def verifier_data_model(wildcards):
+    """The model whose tokenizer measures the judgements, where there is a limit to them."""
+    limited = CONFIG.verifiers[wildcards.verifier].data.max_tokens is not None
+    return verifier_start(wildcards) if limited else []
+
+
+def verifier_data_tokenizer(wildcards, input):
+    return (
+        f"--tokenizer {input.tokenizer_of}/tokenizer.json" if input.tokenizer_of else ""
+    )
+
+
 def verifier_training_settings(wildcards):
     return settings(CONFIG.training[CONFIG.verifiers[wildcards.verifier].training])
 
@@ -316,6 +347,7 @@ def verifier_shards(kind):
 
 
 def attempts(sets):
+    """Attempts tables of rollout sets; SET@VERIFIER has the scores of that verifier."""
     return [f"{RESULTS}/attempts/{name}.csv" for name in sets]
 
 
@@ -415,11 +447,36 @@ def all_figures():
     return [f"{RESULTS}/figures/{name}.svg" for name in CONFIG.figures]
 
 
+def named_targets():
+    """Target → files: each table and figure by its name, and by the part before `_`, so that `figure1` has all of it."""
+    shown = [*zip(CONFIG.tables, all_tables()), *zip(CONFIG.figures, all_figures())]
+    found = {}
+    for name, path in shown:
+        for target in {name, name.partition("_")[0] or name}:
+            found.setdefault(target, []).append(path)
+    return found
+
+
 def all_gates():
+    """Once each: instances may belong to several datasets."""
+    found = [gate for name in CONFIG.runnable_datasets() for gate in gates(name)]
+    return list(dict.fromkeys(found))
+
+
+def all_gate_files():
+    found = [file for name in CONFIG.runnable_datasets() for file in gate_files(name)]
+    return list(dict.fromkeys(found))
+
+
+def all_images():
+    built = [
+        name for name in CONFIG.runnable_datasets() if name not in registry_datasets()
+    ]
     return [
-        gate
-        for dataset in CONFIG.runnable_datasets()
-        for gate in gates(CONFIG.instance_ids(dataset))
+        *layers(
+            dict.fromkeys(id for name in built for id in CONFIG.instance_ids(name))
+        ),
+        *[path for name in registry_datasets() for path in image_shards(name, "pulls")],
     ]
 
 
@@ -449,22 +506,17 @@ def all_scores():
 
 def all_artifacts():
     """What `all` keeps: every artifact, since Snakemake makes a deleted one again only if a target asks for it."""
-    ids = [
-        name
-        for dataset in CONFIG.runnable_datasets()
-        for name in CONFIG.instance_ids(dataset)
-    ]
     used = {policy.start for policy in CONFIG.policies.values()} | {
         made.policy for made in CONFIG.rollouts.values()
     }
     return [
-        *layers(ids),
-        *gates(ids),
+        *all_images(),
+        *all_gates(),
         *all_instances(),
         *[model_folder(name) for name in sorted(used)],
         *shards("rollouts", CONFIG.rollouts),
         *shards("grades", CONFIG.rollouts),
-        *attempts(CONFIG.rollouts),
+        *attempts(CONFIG.attempts_tables()),
         *[f"{RESULTS}/sft/{name}.jsonl" for name in CONFIG.training_sets],
         *all_cards(),
         *all_checkpoints(),

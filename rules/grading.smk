@@ -35,14 +35,17 @@ rule attempts:
         grades=set_shards("grades"),
         scores=set_scores,
     output:
-        "results/{run}/attempts/{set}.csv",
+        "results/{run}/attempts/{set}{judged}.csv",
     log:
-        "logs/{run}/attempts/{set}.log",
+        "logs/{run}/attempts/{set}{judged}.log",
+    wildcard_constraints:
+        judged=r"|@[A-Za-z0-9_-]+",
     conda:
         "../envs/driver.yaml"
     params:
+        gates=set_gate_files,
         scores=option("scores"),
     shell:
         "python -m swedag attempts --set {wildcards.set} --instances {input.instances} "
-        "--gates results/images/instances --rollouts {input.rollouts} --grades {input.grades} {params.scores} "
+        "--gates {params.gates} --rollouts {input.rollouts} --grades {input.grades} {params.scores} "
         "--output {output} &> {log}"

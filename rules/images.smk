@@ -105,22 +105,50 @@ rule instance_image:
         "--source {input.source} --output {output} &> {log}"
 
 
-rule registry_image:
+rule registry_images:
     input:
         code=code("images.pull"),
     output:
-        "results/images/pulls/{instance}.json",
+        "results/{run}/images/{dataset}/shard-{shard}.pulls.jsonl",
     log:
-        "logs/images/pulls/{instance}.log",
+        "logs/{run}/images/{dataset}/shard-{shard}.pulls.log",
     benchmark:
-        "benchmarks/images/pulls/{instance}.jsonl"
+        "benchmarks/{run}/images/{dataset}/shard-{shard}.pulls.jsonl"
+    wildcard_constraints:
+        dataset=one_of(registry_datasets()),
     conda:
         "../envs/driver.yaml"
     params:
         settings=pull_settings,
+        members=pull_members,
     shell:
-        "python -m swedag registry-image --instance {wildcards.instance} --settings {params.settings:q} "
+        "python -m swedag registry-image --instance {params.members} --settings {params.settings:q} "
         "--images results/images --output {output} &> {log}"
+
+
+rule registry_gates:
+    input:
+        code=code("grading.gates"),
+        instances="results/{run}/instances/{dataset}.jsonl",
+        pulls="results/{run}/images/{dataset}/shard-{shard}.pulls.jsonl",
+    output:
+        "results/{run}/images/{dataset}/shard-{shard}.gates.jsonl",
+    log:
+        "logs/{run}/images/{dataset}/shard-{shard}.gates.log",
+    benchmark:
+        "benchmarks/{run}/images/{dataset}/shard-{shard}.gates.jsonl"
+    wildcard_constraints:
+        dataset=one_of(registry_datasets()),
+    priority: -1  # nothing but the attempts tables waits for it
+    conda:
+        "../envs/driver.yaml"
+    threads: 2
+    params:
+        settings=settings(CONFIG.grading),
+        work="results/work/gates/{run}/{dataset}/shard-{shard}",
+    shell:
+        "python -m swedag gates --instances {input.instances} --pulls {input.pulls} --images results/images "
+        "--settings {params.settings:q} --work {params.work} --known results/work/gates --output {output} &> {log}"
 
 
 rule gate:
@@ -128,8 +156,7 @@ rule gate:
         code=code("grading.gate"),
         instances=instance_dataset,
         environment=instance_environment,
-        layer=instance_layer,
-        pull=instance_pull,
+        layer="results/images/instances/{instance}.sqsh",
     output:
         "results/images/instances/{instance}.json",
     log:
@@ -141,7 +168,6 @@ rule gate:
         "../envs/driver.yaml"
     params:
         settings=settings(CONFIG.grading),
-        pull=option("pull"),
     shell:
         "python -m swedag gate --instance {wildcards.instance} --instances {input.instances} "
-        "--images results/images --settings {params.settings:q} {params.pull} --output {output} &> {log}"
+        "--images results/images --settings {params.settings:q} --output {output} &> {log}"

@@ -92,7 +92,7 @@ rule report:
         rollouts=shards("rollouts", CONFIG.rollouts),
         grades=shards("grades", CONFIG.rollouts),
         scores=all_scores(),
-        attempts=attempts(CONFIG.rollouts),
+        attempts=attempts(CONFIG.attempts_tables()),
         cards=all_cards(),
         checkpoints=all_checkpoints(),
         tables=all_tables(),
@@ -106,10 +106,11 @@ rule report:
     params:
         settings=settings(CONFIG.report),
         scores=option("scores"),
+        gates=all_gate_files(),
         benchmarks="benchmarks",
     shell:
         "python -m swedag report --run {wildcards.run} --settings {params.settings:q} --config {input.config} "
-        "--instances {input.instances} --gates results/images/instances --rollouts {input.rollouts} --grades {input.grades} "
+        "--instances {input.instances} --gates {params.gates} --rollouts {input.rollouts} --grades {input.grades} "
         "{params.scores} --attempts {input.attempts} --cards {input.cards} --checkpoints {input.checkpoints} "
         "--tables {input.tables} --figures {input.figures} --benchmarks {params.benchmarks} "
         "--output {output} &> {log}"
@@ -129,3 +130,13 @@ rule provenance:
     shell:
         "python -m swedag provenance --run {wildcards.run} --config {input.config} "
         "--snakefile workflow/Snakefile --root . --output {output} &> {log}"
+
+
+for target, files in named_targets().items():
+
+    rule:
+        name:
+            target
+        input:
+            files,
+        localrule: True

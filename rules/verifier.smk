@@ -1,4 +1,4 @@
-# Verifier: judgements to learn from, the model trained on them, and a score for every rollout of a set.
+# Verifier: judgements to learn from and their card, the model trained on them, and a score for every rollout of a set.
 
 
 rule verifier_data:
@@ -6,17 +6,20 @@ rule verifier_data:
         code=code("verifier_data"),
         rollouts=verifier_shards("rollouts"),
         grades=verifier_shards("grades"),
+        tokenizer_of=verifier_data_model,
     output:
-        "results/{run}/verifiers/{verifier}/data.jsonl",
+        rows="results/{run}/verifiers/{verifier}/data.jsonl",
+        card="results/{run}/verifiers/{verifier}/data.card.json",
     log:
         "logs/{run}/verifiers/{verifier}/data.log",
     conda:
         "../envs/driver.yaml"
     params:
         settings=verifier_data_settings,
+        tokenizer=verifier_data_tokenizer,
     shell:
-        "python -m swedag verifier-data --settings {params.settings:q} "
-        "--rollouts {input.rollouts} --grades {input.grades} --output {output} &> {log}"
+        "python -m swedag verifier-data --settings {params.settings:q} {params.tokenizer} "
+        "--rollouts {input.rollouts} --grades {input.grades} --output {output.rows} --card {output.card} &> {log}"
 
 
 rule train_verifier:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from swedag.artifacts import sha256_file
+from swedag.artifacts import read_jsonl, sha256_file, write_jsonl
 from swedag.datasets.step import in_image
 from swedag.errors import SwedagError
-from swedag.grading.gate import ledger_row
+from swedag.grading import gates
+from swedag.grading.gate import LedgerRow, ledger_row
 from swedag.grading.run import GradingSettings
 from swedag.images import pull
 from swedag.images.instance import build_layer
@@ -241,11 +242,25 @@ def test_published_image_passes_its_gate_and_the_ledger_has_its_digest(
         f"tests/sweb.eval.x86_64.{row.instance_id}", "latest", [published.system, fixed.layer]
     )
     record = pull_instance(row.instance_id, published.settings, images, print)
-    ledger = ledger_row(row, images, GradingSettings(timeout_seconds=60), record)
+    nobody = row.model_copy(update={"instance_id": "nobody__nothing-1"})
+    write_jsonl(images / "i.jsonl", [row, nobody])
+    write_jsonl(images / "pulls.jsonl", [record, pull_instance(nobody.instance_id, published.settings, images, print)])
+    options = {
+        "instances": images / "i.jsonl",
+        "pulls": images / "pulls.jsonl",
+        "images": images,
+        "settings": GradingSettings(timeout_seconds=60).model_dump_json(),
+        "known": images / "work",
+    }
+    gates.main(**options, work=images / "work/a", output=images / "gates.jsonl")
+    ledger, absent = read_jsonl(images / "gates.jsonl", LedgerRow)
+    assert (absent.instance_id, absent.passed) == (nobody.instance_id, False)
     assert (ledger.passed, ledger.gold_outcome, ledger.empty_outcome) == (True, "resolved", "unresolved"), ledger.reason
     assert (ledger.oci_digest, ledger.layer_sha256) == (digest, record.sif_sha256)
     assert ledger.bytes == record.bytes and ledger.inodes > 1000
     (images / record.sif).write_bytes(b"something else")
+    gates.main(**options, work=images / "work/b", output=images / "again.jsonl")  # what is known is not run again
+    assert (images / "again.jsonl").read_text() == (images / "gates.jsonl").read_text()
     with pytest.raises(SwedagError, match="not the file that was converted"):
         ledger_row(row, images, GradingSettings(), record)
 

@@ -106,6 +106,11 @@ def test_gates_come_from_files_or_their_folder(tmp_path):
         == read_gates(list(tmp_path.iterdir()), ["b", "a"])
         == {"a": True, "b": False}
     )
+    lines = [(tmp_path / f"{name}.json").read_text() + "\n" for name in "ab"]
+    (tmp_path / "shard-0.jsonl").write_text(lines[0])
+    (tmp_path / "shard-1.jsonl").write_text(lines[1])
+    shards = [tmp_path / "shard-0.jsonl", tmp_path / "shard-1.jsonl"]
+    assert read_gates(shards, ["a", "b"]) == {"a": True, "b": False}
     with pytest.raises(SwedagError, match="1 instances have no gate, such as c"):
         read_gates([tmp_path / "a.json"], ["a", "c"])
     with pytest.raises(SwedagError, match=r"c\.json: no such file"):

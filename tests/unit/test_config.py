@@ -6,6 +6,7 @@ import yaml
 
 from swedag.config import Config, json_schema, load, reference
 from swedag.errors import SwedagError
+from swedag.reference import ReferenceTable
 
 DEMO = Path("config/demo.yaml")
 
@@ -119,3 +120,62 @@ def test_an_import_may_be_learned_from_but_not_scored_and_its_names_are_checked(
     values["verifiers"] = {"judge": values["verifiers"]["judge"] | {"scores": ["teacher"]}}
     with pytest.raises(SwedagError, match="no rollout is called 'teacher'"):
         load(values, ["demo.yaml"])
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return load(yaml.safe_load(Path("config/paper.yaml").read_text()), ["config/paper.yaml"])
+
+
+def test_every_table_and_figure_of_the_paper_finds_the_papers_values(paper):
+    wanted = {"table1", "table2", "table3", "table4", "table5", "table7", "table8", "table10"}
+    wanted |= {
+        "figure1_training",
+        "figure1_inference",
+        "figure2",
+        "figure4",
+        "figure5",
+        "figure6",
+        "figure7",
+        "figure8",
+    }
+    assert wanted <= paper.tables.keys() | paper.figures.keys()
+    for name, shown in [*paper.tables.items(), *paper.figures.items()]:
+        chosen = getattr(shown, "reference", None)
+        if chosen is None:
+            continue
+        table = ReferenceTable(Path("config/reference") / f"{chosen.file}.csv")
+        for position in range(len(chosen.rows) or 1):
+            for column in chosen.columns.values():
+                where = chosen.selection(position)
+                where |= {"k": "2"} if shown.kind == "scaling" else {}
+                where |= {"metric": "instances"} if shown.kind == "statistics" else {}
+                where |= {"repo": "dask/dask"} if shown.kind == "repositories" else {}
+                assert table.cells(where, column) is not None, (name, where, column)
+
+
+def test_attempts_stand_in_one_table_for_each_verifier_of_a_set(paper):
+    of_set = [name for name in paper.attempts_tables() if name.startswith("oh-32b-16-runs")]
+    assert of_set == [
+        "oh-32b-16-runs",
+        "oh-32b-16-runs@oh-judge-mixture",
+        "oh-32b-16-runs@oh-judge-on-policy",
+        "oh-32b-16-runs@oh-judge-off-policy",
+        "oh-32b-16-runs@oh-judge-off-policy-2x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "key", "value", "message"),
+    [
+        ("tables", "scaling", "sets", ["rft-2-evl"], "tables.scaling.sets: no rollout set, or SET@VERIFIER, is called"),
+        ("figures", "scaling", "sets", ["rft-1-eval@judge"], "figures.scaling.sets: no rollout set, or SET@VERIFIER"),
+        ("tables", "sets", "training_sets", ["rft-3"], "tables.sets.training_sets: no training_set is called 'rft-3'"),
+        ("tables", "statistics", "datasets", ["lite"], "tables.statistics.datasets: no dataset is called 'lite'"),
+        ("figures", "training", "policies", ["rft-9"], "figures.training.policies: no model or policy is called"),
+    ],
+)
+def test_what_a_table_or_figure_shows_must_exist(values, block, name, key, value, message):
+    values[block][name][key] = value
+    with pytest.raises(SwedagError, match=message):
+        load(values, [DEMO])

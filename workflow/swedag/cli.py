@@ -23,6 +23,7 @@ STEPS = {
     "mirror": "swedag.images.mirror",
     "registry-image": "swedag.images.pull",
     "gate": "swedag.grading.gate",
+    "gates": "swedag.grading.gates",
     "releases": "swedag.releases",
     "synthesize": "swedag.synthesize.step",
     "fetch-dataset": "swedag.datasets.hub",

@@ -176,6 +176,9 @@ class Config(Block):
         """What a kind of names is called, and all of them."""
         if kind == "policies":
             return "model or policy", {**self.models, **self.policies}
+        if kind == "attempts":
+            scored = {f"{used}@{name}": one for name, one in self.verifiers.items() for used in one.scores}
+            return "rollout set, or SET@VERIFIER,", {**self.rollouts, **scored}
         if kind == "graded":
             return "rollout set or import", {**self.rollouts, **self.imports}
         return kind.removesuffix("s"), getattr(self, kind)
@@ -227,6 +230,16 @@ class Config(Block):
                 yield f"verifiers.{name}.sets", "graded", used
             for used in verifier.scores:
                 yield f"verifiers.{name}.scores", "rollouts", used
+        for block, shown in (("tables", self.tables), ("figures", self.figures)):
+            for name, one in shown.items():
+                for used in getattr(one, "sets", []):
+                    yield f"{block}.{name}.sets", "attempts", used
+                for used in getattr(one, "training_sets", []):
+                    yield f"{block}.{name}.training_sets", "training_sets", used
+                for used in getattr(one, "datasets", []):
+                    yield f"{block}.{name}.datasets", "datasets", used
+                for used in getattr(one, "policies", []):
+                    yield f"{block}.{name}.policies", "policies", used
 
     def instance_ids(self, dataset: str) -> list[str]:
         """The frozen, sorted ids of a dataset, known before anything has run."""
@@ -247,6 +260,12 @@ class Config(Block):
     def verifier_of(self, rollout_set: str) -> str | None:
         """The verifier whose scores stand in the attempts table of a set: the first that names it."""
         return next((name for name, verifier in self.verifiers.items() if rollout_set in verifier.scores), None)
+
+    def attempts_tables(self) -> list[str]:
+        """Names of the attempts tables: one per rollout set, and SET@VERIFIER for each further verifier of a set."""
+        scored = [(used, name) for name, verifier in self.verifiers.items() for used in verifier.scores]
+        further = [f"{used}@{name}" for used, name in scored if name != self.verifier_of(used)]
+        return [*self.rollouts, *further]
 
     def dataset_of(self, instance_id: str) -> str:
         """The dataset of an instance: the first that has it, and images for it if any has."""

@@ -57,9 +57,6 @@ def main(
     images: Annotated[Path, typer.Option(help="Folder of the images: envs/*.sif and instances/*.sqsh")],
     settings: Annotated[str, typer.Option(help="GradingSettings as JSON")],
     output: Annotated[Path, typer.Option(help="The ledger row, as JSON")],
-    pull: Annotated[
-        Path | None, typer.Option(help="What came of its published image (.json of registry-image)")
-    ] = None,
     repeat: Annotated[
         int, typer.Option(min=0, help="Runs of the gold patch, to find flaky tests (0: as the settings say)")
     ] = 0,
@@ -69,8 +66,7 @@ def main(
     rows = read_instances(instances)
     if instance not in rows:
         raise SwedagError(f"{instances}: no instance {instance!r}")
-    pulled = PullRecord.model_validate_json(pull.read_text()) if pull else None
-    row = ledger_row(rows[instance], images, chosen.model_copy(update={"repeat": repeat or chosen.repeat}), pulled)
+    row = ledger_row(rows[instance], images, chosen.model_copy(update={"repeat": repeat or chosen.repeat}))
     write_json(output, row.model_dump(mode="json"))
 
 

@@ -1,6 +1,6 @@
 """A published image as a SIF: tag -> digest -> one conversion by Apptainer, however many ask for it.
 
-In: an image's name in a registry. Out: a JSON record of what came of it; a missing image is a record, too.
+In: names of images in a registry. Out: a record of what came of each; a missing image is a record, too.
 The SIF lies under its digest in `oci/`, next to the facts that make it believed: they are written last, so that what a
 killed conversion left is done again. `instances/<instance_id>.sif` links to it.
 """
@@ -19,7 +19,7 @@ from rich.console import Console
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from swedag.apptainer import find_apptainer, run_tool
-from swedag.artifacts import replacing, sha256_file, write_json
+from swedag.artifacts import replacing, sha256_file, write_json, write_jsonl
 from swedag.errors import SwedagError
 from swedag.images.environment import COMPRESSION
 from swedag.images.lease import DEAD_SECONDS, lease
@@ -72,20 +72,22 @@ class Facts(BaseModel):
 
 
 def main(
-    instance: Annotated[str, typer.Option(help="instance_id")],
+    instance: Annotated[list[str], typer.Option(help="instance_ids")],
     settings: Annotated[str, typer.Option(help="RegistrySettings as JSON")],
     images: Annotated[Path, typer.Option(help="Folder of the images")],
-    output: Annotated[Path, typer.Option(help="The record (.json)")],
+    output: Annotated[Path, typer.Option(help="A record for each (.jsonl)")],
 ) -> None:
-    """Make the SIF of an instance from its published image. Needs a network; run it on a login node."""
+    """Make SIFs of instances from their published images. Needs a network; run it on a login node.
+
+    What an earlier, killed run has converted is found by its digest and not pulled again.
+    """
     console = Console(stderr=True)
-    record = pull_instance(
-        instance,
-        RegistrySettings.model_validate_json(settings),
-        images,
-        lambda message: console.print(message, highlight=False, markup=False, soft_wrap=True),
-    )
-    write_json(output, record.model_dump(mode="json"))
+    chosen = RegistrySettings.model_validate_json(settings)
+
+    def say(message: str) -> None:
+        console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    write_jsonl(output, [pull_instance(name, chosen, images, say) for name in instance])
 
 
 def pull_instance(instance_id: str, settings: RegistrySettings, images: Path, say: Callable[[str], None]) -> PullRecord:

@@ -79,12 +79,14 @@ def ledger(paths: list[Path]) -> list[dict[str, Any]]:
     rows = []
     for path in paths:
         try:
-            row = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            found = [json.loads(row) for row in (text.splitlines() if path.suffix == ".jsonl" else [text])]
         except (OSError, ValueError) as error:
             raise SwedagError(f"{path}: not a ledger row: {error}") from error
-        if not isinstance(row, dict) or not {"instance_id", "passed"} <= row.keys():
-            raise SwedagError(f"{path}: not a ledger row: it needs instance_id and passed")
-        rows.append(row)
+        for row in found:
+            if not isinstance(row, dict) or not {"instance_id", "passed"} <= row.keys():
+                raise SwedagError(f"{path}: not a ledger row: it needs instance_id and passed")
+        rows += found
     return rows
 
 

@@ -171,9 +171,9 @@ def _instances(paths: list[Path]) -> tuple[dict[str, Instance], dict[str, int]]:
 
 
 def _gate_files(gates: list[Path], instance_ids: Iterable[str]) -> list[Path]:
-    if len(gates) == 1 and gates[0].is_dir():
-        return [gates[0] / f"{name}.json" for name in sorted(instance_ids)]
-    return gates
+    """The files of ledger rows; a folder stands for those that it has of the instances."""
+    inside = [folder / f"{name}.json" for folder in gates if folder.is_dir() for name in sorted(instance_ids)]
+    return [*filter(Path.is_file, inside), *(path for path in gates if not path.is_dir())]
 
 
 def _sets(
