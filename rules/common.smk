@@ -251,11 +251,17 @@ def shard_members(wildcards):
 
 
 def shard_layers(wildcards):
-    """The layers of a shard's instances, or the records of their published images, some of which may be missing."""
-    dataset = CONFIG.rollouts[wildcards.set].dataset
-    if dataset in registry_datasets():
-        return image_shards(dataset, "pulls")[int(wildcards.shard)]
+    if shard_pulls(wildcards):
+        return []
     return layers(shard_members(wildcards))
+
+
+def shard_pulls(wildcards):
+    """What came of the published images of a shard's instances, some of which may be missing."""
+    dataset = CONFIG.rollouts[wildcards.set].dataset
+    if dataset not in registry_datasets():
+        return []
+    return image_shards(dataset, "pulls")[int(wildcards.shard)]
 
 
 # Models, training sets, policies

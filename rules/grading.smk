@@ -7,6 +7,7 @@ rule grade:
         instances=set_instances,
         environment=set_environment,
         layers=shard_layers,
+        pulls=shard_pulls,
         rollouts="results/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
     output:
         "results/{run}/grades/{set}/runs-{first}-{last}/shard-{shard}.jsonl",

@@ -7,6 +7,7 @@ rule rollouts:
         instances=set_instances,
         environment=set_environment,
         layers=shard_layers,
+        pulls=shard_pulls,
         model=set_model,
     output:
         "results/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
@@ -20,10 +21,11 @@ rule rollouts:
         settings=set_settings,
         policy=set_policy,
         members=shard_members,
+        pulls=option("pulls"),
         work="results/{run}/work/rollouts/{set}/runs-{first}-{last}/shard-{shard}",
     shell:
         "python -m swedag rollouts --settings {params.settings:q} --policy {params.policy} --model {input.model} "
-        "--instances {input.instances} --only {params.members} --images results/images "
+        "--instances {input.instances} --only {params.members} --images results/images {params.pulls} "
         "--first-run {wildcards.first} --last-run {wildcards.last} "
         "--work {params.work} --output {output} &> {log}"
 

@@ -25,9 +25,9 @@ from swedag.artifacts import read_jsonl, write_json, write_jsonl, write_text
 from swedag.errors import SwedagError
 from swedag.grades import Grade
 from swedag.grading import patches
-from swedag.grading.run import GradingSettings, add_test_patch, image_files, test_command
+from swedag.grading.run import GradingSettings, add_test_patch, test_command
 from swedag.grading.tree import apply_patch
-from swedag.instances import Instance, read_instances
+from swedag.instances import Instance, image_files, read_instances
 from swedag.sandbox import Sandbox
 from swedag.trajectory import Rollout
 from tests.benchmarks import machine

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from swedag.errors import SwedagError
+from swedag.images.record import PullRecord
 from swedag.instances import Instance
 from swedag.journal import Journal
 from swedag.rollouts import RolloutSettings, endpoint
@@ -20,6 +22,7 @@ from swedag.rollouts.attempt import Job
 from swedag.rollouts.endpoint import Answer, EndpointError, Sampling, connect
 from swedag.rollouts.keys import derive_seed, digest, rollout_key
 from swedag.rollouts.shard import Shard, _make_all
+from swedag.rollouts.step import available
 from swedag.rollouts.throttle import Throttle, cache_usage
 from swedag.scaffolds.protocol import Ask, ContextFullError, Reply
 from swedag.trajectory import Message, Rollout
@@ -195,6 +198,23 @@ def job(folder: Path, number: int = 0, run: int = 0) -> Job:
         if not (folder / name).exists():
             (folder / name).write_text(name)
     return Job(instance(number), run, "policy", 5, folder / "env.sif", folder / "layer.sqsh")
+
+
+def test_an_instance_without_a_published_image_has_no_rollout() -> None:
+    pulls = [
+        PullRecord(instance_id=instance(0).instance_id, image="a", outcome="converted"),
+        PullRecord(instance_id=instance(1).instance_id, image="b", outcome="missing"),
+    ]
+    assert available([instance(0), instance(1), instance(2)], pulls) == [instance(0), instance(2)]
+
+
+def test_a_whole_image_needs_no_layer(tmp_path: Path) -> None:
+    layered = job(tmp_path)
+    whole = replace(layered, layer=None)
+    (tmp_path / "layer.sqsh").unlink()
+    assert rollout_key(whole, settings(), "m") != rollout_key(
+        replace(layered, layer=layered.environment), settings(), "m"
+    )
 
 
 def test_seeds_are_fixed_by_seed_instance_and_run() -> None:

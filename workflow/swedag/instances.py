@@ -58,6 +58,13 @@ def read_instances(path: Path) -> dict[str, Instance]:
     return by_id
 
 
+def image_files(images: Path, instance: Instance) -> tuple[Path, Path | None]:
+    """Environment image and instance layer; no layer where an instance names no environment: its image is whole."""
+    if not instance.environment:
+        return images / "instances" / f"{instance.instance_id}.sif", None
+    return images / "envs" / f"{instance.environment}.sif", images / "instances" / f"{instance.instance_id}.sqsh"
+
+
 def shard_of(instance_ids: list[str], shard: int, size: int) -> list[str]:
     """Members of a shard: `size` consecutive ids of the frozen, sorted list."""
     return sorted(instance_ids)[shard * size : (shard + 1) * size]

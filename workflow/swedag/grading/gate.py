@@ -17,10 +17,10 @@ from swedag.apptainer import find_apptainer, run_tool
 from swedag.artifacts import sha256_file, write_json
 from swedag.errors import SwedagError
 from swedag.grades import Outcome
-from swedag.grading.run import GradingSettings, grade_patch, image_files
+from swedag.grading.run import GradingSettings, grade_patch
 from swedag.grading.verdict import Verdict
 from swedag.images.record import PullRecord
-from swedag.instances import Instance, read_instances
+from swedag.instances import Instance, image_files, read_instances
 from swedag.sandbox.launch import squashfs_offset
 
 

@@ -53,13 +53,6 @@ class LostUnderPatchError(SandboxError):
     """The sandbox was lost, or could not be used, after the patch was in it."""
 
 
-def image_files(images: Path, instance: Instance) -> tuple[Path, Path | None]:
-    """Environment image and instance layer; no layer where an instance names no environment: its image is whole."""
-    if not instance.environment:
-        return images / "instances" / f"{instance.instance_id}.sif", None
-    return images / "envs" / f"{instance.environment}.sif", images / "instances" / f"{instance.instance_id}.sqsh"
-
-
 def grade_patch(
     instance: Instance,
     patch: str,

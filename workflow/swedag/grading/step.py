@@ -20,9 +20,9 @@ from swedag.artifacts import read_jsonl, sha256, sha256_file, write_jsonl
 from swedag.errors import SwedagError
 from swedag.grades import Grade
 from swedag.grading.patches import is_empty
-from swedag.grading.run import GradingSettings, grade_patch, image_files
+from swedag.grading.run import GradingSettings, grade_patch
 from swedag.grading.verdict import Verdict
-from swedag.instances import Instance, read_instances
+from swedag.instances import Instance, image_files, read_instances
 from swedag.journal import Journal, code_digest, records
 from swedag.trajectory import Rollout
 

@@ -39,14 +39,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job:
-    """One rollout to make: an instance in one run, with its own seed."""
+    """One rollout to make: an instance in one run, with its own seed. No layer: the environment image is whole."""
 
     instance: Instance
     run: int
     policy: str
     seed: int
     environment: Path
-    layer: Path
+    layer: Path | None
 
 
 class Workplace:
@@ -107,9 +107,9 @@ class Workplace:
         return ""
 
     def _read(self, step: ReadFile) -> str:
-        if self._sandbox is not None:
-            return self._sandbox.read(f"/testbed/{step.path}").decode(errors="replace")
-        return _pristine(self._job.layer, step.path)
+        if self._sandbox is None and self._job.layer is not None:
+            return _pristine(self._job.layer, step.path)
+        return self._started().read(f"/testbed/{step.path}").decode(errors="replace")
 
     def _close(self) -> None:
         with self._starting:

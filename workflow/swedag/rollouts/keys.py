@@ -22,10 +22,11 @@ def derive_seed(seed: int, instance_id: str, run: int) -> int:
 
 def rollout_key(job: Job, settings: RolloutSettings, model: str) -> str:
     """Key of a job's record; `model` is the digest of the model folder."""
+    images = [digest(path) for path in (job.environment, job.layer) if path]
     parts = [
         settings.model_dump(mode="json", exclude=OPERATIONAL),
         job.instance.model_dump(mode="json"),
-        [job.policy, job.run, job.seed, model, digest(job.environment), digest(job.layer), _code()],
+        [job.policy, job.run, job.seed, model, *images, _code()],
     ]
     return sha256(json.dumps(parts, sort_keys=True))
 

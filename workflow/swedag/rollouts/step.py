@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from swedag.artifacts import write_jsonl
+from swedag.artifacts import read_jsonl, write_jsonl
 from swedag.errors import SwedagError
-from swedag.instances import Instance, read_instances
+from swedag.images.record import PullRecord
+from swedag.instances import Instance, image_files, read_instances
 from swedag.journal import Journal
 from swedag.rollouts.attempt import Job
 from swedag.rollouts.keys import derive_seed, digest, rollout_key
@@ -37,11 +38,17 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for the journal and the server's log, kept when the step fails")],
     output: Annotated[Path, typer.Option(help="Rollouts (JSONL)")],
     only: Annotated[list[str] | None, typer.Option(help="Only these instance ids (default: all)")] = None,
+    pulls: Annotated[
+        Path | None,
+        typer.Option(help="What came of published images (.jsonl); missing ones are left out"),
+    ] = None,
 ) -> None:
     """Sample rollouts of a policy on instances, through a vLLM server that lives as long as this command."""
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=CONSOLE, show_path=False)])
     chosen = _read_settings(settings)
-    rows = _select(read_instances(instances), only, instances)
+    rows = available(
+        _select(read_instances(instances), only, instances), read_jsonl(pulls, PullRecord) if pulls else []
+    )
     runs = range(first_run, last_run + 1)
     made = [_job(row, run, policy, chosen, images) for row in rows for run in runs]
     model_digest = digest(model)
@@ -51,7 +58,8 @@ def main(
         started = time.monotonic()
         with _progress(f"rollouts of {policy}", len(jobs), kept) as advance:
             shard = Shard(jobs, chosen, journal, advance)
-            sample(shard, model, work / "server.log")
+            if jobs:
+                sample(shard, model, work / "server.log")
         rollouts = [_row(shard, key) for key in jobs]
     _report(rollouts, kept, time.monotonic() - started)
     _refuse_if_too_many_failed(rollouts, chosen, work)
@@ -74,19 +82,21 @@ def _select(rows: dict[str, Instance], only: list[str] | None, file: Path) -> li
     return [rows[name] for name in sorted(only or rows)]
 
 
+def available(rows: list[Instance], pulls: list[PullRecord]) -> list[Instance]:
+    """Instances but those whose published image is missing: their attempts are environment failures, not rollouts."""
+    missing = {record.instance_id for record in pulls if record.outcome == "missing"}
+    for name in sorted(missing & {row.instance_id for row in rows}):
+        CONSOLE.print(f"{name}: no rollout, since it has no image", highlight=False, soft_wrap=True)
+    return [row for row in rows if row.instance_id not in missing]
+
+
 def _job(row: Instance, run: int, policy: str, settings: RolloutSettings, images: Path) -> Job:
-    job = Job(
-        instance=row,
-        run=run,
-        policy=policy,
-        seed=derive_seed(settings.seed, row.instance_id, run),
-        environment=images / "envs" / f"{row.environment}.sif",
-        layer=images / "instances" / f"{row.instance_id}.sqsh",
-    )
-    for image in (job.environment, job.layer):
-        if not image.is_file():
+    environment, layer = image_files(images, row)
+    for image in (environment, layer):
+        if image and not image.is_file():
             raise SwedagError(f"{image}: no such file; it is the image of {row.instance_id}, which its rule builds")
-    return job
+    seed = derive_seed(settings.seed, row.instance_id, run)
+    return Job(instance=row, run=run, policy=policy, seed=seed, environment=environment, layer=layer)
 
 
 def _row(shard: Shard, key: str) -> Rollout:
