@@ -47,6 +47,7 @@ STEPS = {
     "lineage": "swedag.provenance.lineage",
     "summary": "swedag.summary",
     "show": "swedag.show",
+    "plan": "swedag.plan",
     "config": "swedag.config",
 }
 
