@@ -193,6 +193,10 @@ def import_on_unknown(wildcards):
     return imported(wildcards).on_unknown
 
 
+def import_words(wildcards):
+    return imported(wildcards).words
+
+
 def instances_files(sets):
     return [
         instances_file(dataset)

@@ -45,6 +45,7 @@ rule import_rollouts:
     params:
         policy=import_policy,
         on_unknown=import_on_unknown,
+        words=import_words,
     shell:
         "python -m swedag import-rollouts {input.rows} --policy {params.policy} --instances {input.instances} "
-        "--on-unknown {params.on_unknown} --output {output.rollouts} --grades {output.grades} &> {log}"
+        "--on-unknown {params.on_unknown} --words {params.words} --output {output.rollouts} --grades {output.grades} &> {log}"

@@ -211,9 +211,9 @@ def test_templates_ask_in_the_words_of_the_published_trajectory(
     main([tmp_path / "rows.jsonl"], "teacher", files[0], files[1], templates=files[2])
     settings = CodeActSettings.model_validate({"kind": "codeact"} | yaml.safe_load(files[2].read_text()))
     published = read_jsonl(files[0], Rollout)[0].messages
-    assert opening(instance, settings, f"/workspace/{repo.replace('/', '__')}__{version}") == tuple(published[:2])
-    other = instance.model_copy(update={"problem_statement": "{{ It }} is broken."})
-    _, task = opening(other, settings, "/workspace/pkg__1.0")
+    assert opening(instance, settings) == tuple(published[:2])
+    other = INSTANCE.model_copy(update={"problem_statement": "{{ It }} is broken."})
+    _, task = opening(other, settings)
     assert "<pr_description>\n{{ It }} is broken.\n</pr_description>" in task.content
     assert task.content.startswith("<uploaded_files>\n/workspace/pkg__1.0\n")
     assert "in the directory pkg__1.0." in task.content
@@ -225,3 +225,23 @@ def test_templates_need_the_instance_of_a_trajectory(tmp_path: Path) -> None:
     with pytest.raises(SwedagError, match=r"--templates: needs .* its instance"):
         main([tmp_path / "rows.jsonl"], "teacher", tmp_path / "out.jsonl", templates=tmp_path / "scaffold.yaml")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_trajectories_may_begin_in_the_words_of_our_scaffold(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [sampled()])
+    published = read(tmp_path / "rows.jsonl")
+    instance = INSTANCE.model_copy(update={"instance_id": ASTROPY, "repo": "astropy/astropy", "version": "4.3"})
+    (theirs, _), (ours, _) = (rollouts(published, "t", [instance], words=words)[0] for words in ("published", "ours"))
+    assert ours.messages[2:] == theirs.messages[2:]
+    assert ours.messages[:2] == list(opening(instance, CodeActSettings(example=False)))
+    assert "/workspace/astropy__astropy__4.3" in ours.messages[1].content
+    assert "/workspace/astropy__astropy__4.3" in ours.messages[2].content
+    with pytest.raises(SwedagError, match=r"--words ours: needs --instances"):
+        main([tmp_path / "rows.jsonl"], "t", tmp_path / "out.jsonl", words="ours")
+
+
+def test_only_codeact_trajectories_can_be_put_in_our_words(tmp_path: Path) -> None:
+    (tmp_path / "a__a-1.traj.json").write_text((RECORDED / "mini_github_issue.traj.json").read_text())
+    instance = INSTANCE.model_copy(update={"instance_id": "a__a-1"})
+    with pytest.raises(SwedagError, match=r"no CodeAct trajectory .* keep its own words"):
+        rollouts(read(tmp_path / "a__a-1.traj.json"), "t", [instance], words="ours")

@@ -77,6 +77,11 @@ class Import(Block):
     on_unknown: Literal["refuse", "skip"] = Field(
         "refuse", description="Whether a row of no instance of the dataset stops the run or is left out and counted"
     )
+    words: Literal["published", "ours"] = Field(
+        "published",
+        description="Begin with the published system message and question, or with those of our codeact scaffold: so "
+        "that a policy trained on them is later asked in the words it knows",
+    )
 
 
 class TrainingSet(Block):

@@ -10,7 +10,7 @@ order of the rows. A row without an id belongs to the instance of --instances wh
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,8 +26,10 @@ from swedag.imports.openhands import OpenHandsRow, Said, conversation
 from swedag.imports.templates import templates as templates_of
 from swedag.instances import Instance
 from swedag.predictions import Prediction, read_predictions
+from swedag.scaffolds.codeact.agent import CodeActSettings, opening
 from swedag.trajectory import Exit, Message, Rollout
 
+Words = Literal["published", "ours"]
 MINI_EXITS: dict[str, Exit] = {"Submitted": "submitted", "LimitsExceeded": "max_turns", "RepeatedFormatError": "stuck"}
 NO_PATCH = "the published row does not tell its patch"
 
@@ -164,10 +166,16 @@ class UnknownInstanceError(SwedagError):
 
 
 def rollouts(
-    published: list[Published], policy: str, instances: list[Instance], *, skip_unknown: bool = False
+    published: list[Published],
+    policy: str,
+    instances: list[Instance],
+    *,
+    skip_unknown: bool = False,
+    words: Words = "published",
 ) -> list[tuple[Rollout, bool | None]]:
     """Each with the published verdict, sorted by instance and run. SwedagError for a row of no known instance."""
     known = {instance.instance_id.lower(): instance.instance_id for instance in instances}
+    by_id = {instance.instance_id: instance for instance in instances}
     runs: Counter[str] = Counter()
     made = []
     for row in published:
@@ -177,9 +185,20 @@ def rollouts(
             if skip_unknown:
                 continue
             raise
+        if words == "ours":
+            row = replace(row, messages=_in_our_words(row, by_id[instance_id]))
         made.append((_rollout(row, instance_id, runs[instance_id], policy), row.resolved))
         runs[instance_id] += 1
     return sorted(made, key=lambda pair: (pair[0].instance_id, pair[0].run))
+
+
+def _in_our_words(row: Published, instance: Instance) -> list[Message]:
+    """The conversation with the system message and the question that the codeact scaffold would begin it with."""
+    if row.scaffold != "codeact" or [message.role for message in row.messages[:2]] != ["system", "user"]:
+        raise SwedagError(
+            f"{row.place}: no CodeAct trajectory with a system message and a question; keep its own words"
+        )
+    return [*opening(instance, CodeActSettings(example=False)), *row.messages[2:]]
 
 
 def _instance_of(row: Published, known: dict[str, str], instances: list[Instance]) -> str:
@@ -256,14 +275,19 @@ def main(
     on_unknown: Annotated[
         Literal["refuse", "skip"], typer.Option(help="What to do with a row of no instance of --instances")
     ] = "refuse",
+    words: Annotated[
+        Words, typer.Option(help="Begin with the published words, or with those of our codeact scaffold (--instances)")
+    ] = "published",
     templates: Annotated[
         Path | None, typer.Option(help="Where the words go that the first trajectory begins with: keys of `scaffold`")
     ] = None,
 ) -> None:
     """Read published trajectories or predictions as rollouts."""
+    if words == "ours" and instances is None:
+        raise SwedagError("--words ours: needs --instances, whose issues stand in the questions")
     known = read_jsonl(instances, Instance) if instances else []
     published = [row for path in files for row in read(path)]
-    made = rollouts(published, policy, known, skip_unknown=on_unknown == "skip")
+    made = rollouts(published, policy, known, skip_unknown=on_unknown == "skip", words=words)
     verdicts = [_grade(rollout, resolved) for rollout, resolved in made if resolved is not None]
     if grades and len(verdicts) < len(made):
         raise SwedagError(

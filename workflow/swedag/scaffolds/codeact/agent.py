@@ -89,10 +89,9 @@ class _Agent:
 
 def attempt(instance: Instance, settings: CodeActSettings) -> Attempt:
     """Needs a sandbox; asks until the agent calls finish, is stuck or reaches a limit."""
-    workspace = settings.workspace.format(repo=instance.repo.replace("/", "__"), version=instance.version)
-    agent = _Agent(instance, settings, workspace)
+    agent = _Agent(instance, settings, workspace_of(instance, settings))
     agent.head = yield from _prepare(agent)
-    task = opening(instance, settings, agent.workspace)
+    task = opening(instance, settings)
     exit, remark = yield from _work(agent, task)
     patch, problem = yield from repository_diff(agent.head)
     return Finish(
@@ -104,9 +103,14 @@ def attempt(instance: Instance, settings: CodeActSettings) -> Attempt:
     )
 
 
-def opening(instance: Instance, settings: CodeActSettings, workspace: str) -> tuple[Message, Message]:
+def workspace_of(instance: Instance, settings: CodeActSettings) -> str:
+    """Where the agent sees the repository."""
+    return settings.workspace.format(repo=instance.repo.replace("/", "__"), version=instance.version)
+
+
+def opening(instance: Instance, settings: CodeActSettings) -> tuple[Message, Message]:
     """The system message and the task."""
-    words = {"task": instance.problem_statement, "workspace": workspace}
+    words = {"task": instance.problem_statement, "workspace": workspace_of(instance, settings)}
     instance_template = settings.instance_template or prompts.INSTANCE
     return (
         Message(role="system", content=_fill(settings.system_template or prompts.SYSTEM, words)),
