@@ -4,20 +4,28 @@ The checkpoint loads with `from_pretrained` and in vLLM; beside the weights it h
 `README.md` (a model card). A killed run continues from its last whole checkpoint in the work folder and ends in the
 same weights. The paper's recipe (section B.2): AdamW, learning rate 1e-4, weight decay 0.01, cosine schedule with 5
 warm-up steps, 5 epochs, global batch 8, sequences packed to 32,768 tokens.
+
+The sequences of each optimiser step do not depend on the number of processes, but at the end of an epoch that does not
+fill the last step: there, processes that would be idle repeat sequences.
 """
 
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from swedag.artifacts import replacing_directory, sha256, sha256_file
+from swedag.chat_template import marked
 from swedag.errors import SwedagError
 from swedag.tool_environment import enter
+
+if TYPE_CHECKING:
+    from trl import SFTTrainer
 
 
 class LoraSettings(BaseModel):
@@ -46,6 +54,13 @@ class TrainingSettings(BaseModel):
     max_length: int = Field(32768, ge=8, description="Tokens of a sequence; what is longer is cut at its end")
     packing: bool = Field(True, description="Put several conversations into one sequence, which do not see each other")
     lora: LoraSettings | None = Field(None, description="Train adapters; null for all weights")
+    gradient_checkpointing: bool | None = Field(
+        None, description="Recompute activations instead of keeping them; null: on GPUs, not on CPUs"
+    )
+    attention: Literal["sdpa", "flex_attention", "flash_attention_2", "eager"] | None = Field(
+        None,
+        description="transformers' attention; null: its default. flex_attention skips what packed rows do not see",
+    )
     seed: int = Field(42, ge=0, description="Seed of the order of rows and of dropout")
     save_steps: int = Field(100, ge=1, description="Steps between the checkpoints that a killed run continues from")
     threads: int = Field(1, ge=1, description="Compute threads of a process on CPUs")
@@ -57,6 +72,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Conversations (.jsonl), one {messages: [...]} per line")],
     work: Annotated[Path, typer.Option(help="Folder for checkpoints, kept between attempts")],
     output: Annotated[Path, typer.Option(help="Folder of the trained model")],
+    processes: Annotated[int, typer.Option(min=0, help="Processes on this machine; 0: one for each GPU, or one")] = 0,
 ) -> None:
     """Fine-tune a model on conversations with TRL, resuming a killed run where it stood."""
     enter("trl", "SWEDAG_TRAIN_PYTHON")
@@ -65,27 +81,67 @@ def main(
         raise SwedagError(f"{model}: no model folder (config.json is missing)")
     if not data.is_file() or not data.stat().st_size:
         raise SwedagError(f"{data}: no conversations to train on")
+    launch(processes, chosen)
     start = sha256(" ".join(sha256_file(path) for path in sorted(model.glob("*.safetensors"))))
     key = sha256(json.dumps([settings, start, sha256_file(data)]))[:16]
-    train(chosen, model, data, work / key, output)
-    shutil.rmtree(work, ignore_errors=True)
+    if train(chosen, model, data, work / key, output):
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def train(chosen: TrainingSettings, model: Path, data: Path, work: Path, output: Path) -> None:
-    """Fine-tune `model` on `data`; the work folder must belong to exactly these inputs."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    accumulation, rest = divmod(chosen.global_batch, chosen.device_batch * processes)
-    if rest or not accumulation:
+def launch(processes: int, chosen: TrainingSettings) -> None:
+    """Become so many processes of this very command, by torchrun; return where a launcher has started this one."""
+    if "WORLD_SIZE" in os.environ:
+        return
+    if not processes:
+        import torch
+
+        processes = max(1, torch.cuda.device_count())
+    accumulation(chosen, processes)
+    if processes > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        os.execv(sys.executable, [sys.executable, *torchrun, "-m", "swedag", *sys.argv[1:]])
+
+
+def accumulation(chosen: TrainingSettings, processes: int) -> int:
+    """Forward passes of each process per optimiser step, so that the global batch is the same for any of them."""
+    passes, rest = divmod(chosen.global_batch, chosen.device_batch * processes)
+    if rest or not passes:
         raise SwedagError(
             f"global_batch {chosen.global_batch} is no multiple of device_batch {chosen.device_batch} "
             f"x {processes} processes"
         )
+    return passes
+
+
+def train(chosen: TrainingSettings, model: Path, data: Path, work: Path, output: Path) -> bool:
+    """Fine-tune `model` on `data`; the work folder must belong to exactly these inputs. True in the process that wrote
+    the output."""
+    conversations = [json.loads(line)["messages"] for line in data.read_text().splitlines()]
+    trainer = make_trainer(chosen, model, conversations, work)
+    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    if not trainer.is_world_process_zero():
+        return False
+    from transformers import AutoTokenizer
+
+    losses = [row for row in trainer.state.log_history if "loss" in row]
+    tokenizer = trainer.processing_class
+    tokenizer.chat_template = AutoTokenizer.from_pretrained(model).chat_template
+    write_checkpoint(trainer.model, tokenizer, output, losses, _card(chosen, model, conversations, losses))
+    return True
+
+
+def make_trainer(
+    chosen: TrainingSettings, model: Path, conversations: list[list[dict[str, str]]], work: Path
+) -> "SFTTrainer":
+    """TRL's trainer with the recipe, its rows tokenised, masked and packed; nothing is trained yet."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
     import trl.trainer.utils
     from datasets import Dataset
     from transformers import AutoTokenizer
+    from transformers.trainer_pt_utils import LengthGroupedSampler
     from trl import SFTConfig, SFTTrainer
 
     gpu = torch.cuda.is_available()
@@ -93,13 +149,14 @@ def train(chosen: TrainingSettings, model: Path, data: Path, work: Path, output:
         torch.set_num_threads(chosen.threads)
         # TRL scores the learnt positions alone where it has Triton, and all elsewhere; the former is far less work.
         trl.trainer.utils._use_triton = lambda device: True
-    conversations = [{"messages": json.loads(line)["messages"]} for line in data.read_text().splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = marked(tokenizer, conversations)
     trainer = SFTTrainer(
         model=str(model.resolve()),
         args=SFTConfig(
             output_dir=str(work),
             per_device_train_batch_size=chosen.device_batch,
-            gradient_accumulation_steps=accumulation,
+            gradient_accumulation_steps=accumulation(chosen, processes),
             num_train_epochs=chosen.epochs,
             max_steps=chosen.max_steps or -1,
             learning_rate=chosen.learning_rate,
@@ -108,12 +165,14 @@ def train(chosen: TrainingSettings, model: Path, data: Path, work: Path, output:
             warmup_steps=chosen.warmup_steps,
             max_length=chosen.max_length,
             packing=chosen.packing,
-            train_sampling_strategy="random" if chosen.packing else "group_by_length",
             assistant_only_loss=True,
-            model_init_kwargs={"dtype": "bfloat16" if gpu else "float32"},
+            model_init_kwargs={
+                "dtype": "bfloat16" if gpu else "float32",
+                **({"attn_implementation": chosen.attention} if chosen.attention else {}),
+            },
             bf16=gpu,
             use_cpu=not gpu,
-            gradient_checkpointing=gpu,
+            gradient_checkpointing=gpu if chosen.gradient_checkpointing is None else chosen.gradient_checkpointing,
             seed=chosen.seed,
             save_steps=chosen.save_steps,
             save_total_limit=2,
@@ -122,16 +181,15 @@ def train(chosen: TrainingSettings, model: Path, data: Path, work: Path, output:
             report_to="none",
             dataloader_pin_memory=gpu,
         ),
-        train_dataset=Dataset.from_list(conversations),
-        processing_class=AutoTokenizer.from_pretrained(model),
+        train_dataset=Dataset.from_list([{"messages": row} for row in conversations]),
+        processing_class=tokenizer,
         peft_config=_lora(chosen.lora),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
-    if trainer.is_world_process_zero():
-        losses = [row for row in trainer.state.log_history if "loss" in row]
-        write_checkpoint(
-            trainer.model, trainer.processing_class, output, losses, _card(chosen, model, conversations, losses)
-        )
+    if not chosen.packing:
+        # Rows of like length stand together. The trainer's own sampler of this kind depends on the number of processes.
+        lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+        trainer._get_train_sampler = lambda dataset=None: LengthGroupedSampler(chosen.global_batch, lengths=lengths)
+    return trainer
 
 
 def last_checkpoint(work: Path) -> str | None:
@@ -175,7 +233,7 @@ def _lora(chosen: LoraSettings | None) -> Any:
     )
 
 
-def _card(chosen: TrainingSettings, model: Path, rows: list[dict[str, Any]], losses: list[dict[str, Any]]) -> str:
+def _card(chosen: TrainingSettings, model: Path, rows: list[list[dict[str, str]]], losses: list[dict[str, Any]]) -> str:
     last = f"{losses[-1]['loss']:.4f} at step {losses[-1]['step']}" if losses else "not recorded"
     recipe = "\n".join(f"- {key}: {value}" for key, value in chosen.model_dump().items())
     return (

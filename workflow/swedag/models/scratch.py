@@ -11,28 +11,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swedag.artifacts import write_jsonl
+from swedag.chat_template import CHATML
 from swedag.judgement import NO, YES
 from swedag.models.corpus import CorpusSettings, corpus
 from swedag.training import TrainingSettings, train
 from swedag.trajectory import Message
 
 SPECIAL = {"pad": "<|endoftext|>", "start": "<|im_start|>", "end": "<|im_end|>"}
-# ChatML as Qwen uses it, without a default system message; the markers tell TRL which tokens to learn from.
-TEMPLATE = """\
-{%- for message in messages %}
-    {{- '<|im_start|>' + message.role + '\\n' }}
-    {%- if message.role == 'assistant' %}
-        {%- generation %}
-            {{- message.content + '<|im_end|>' }}
-        {%- endgeneration %}
-        {{- '\\n' }}
-    {%- else %}
-        {{- message.content + '<|im_end|>\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-{%- endif %}"""
 # Names and operators with the space before them, line numbers (`3|`), single digits, indentation, single marks.
 _PIECES = r" ?[A-Za-z_]+|\d+\||\d| ?(?:==|!=|<=|>=|\*\*|//|->|\+=|-=|=>)|\n| +(?= )| ?[^\sA-Za-z0-9_]|\s+"
 
@@ -132,5 +117,5 @@ def learn_tokenizer(rows: list[list[Message]], vocabulary: int) -> Any:
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in (YES, NO)])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIAL["end"], pad_token=SPECIAL["pad"])
-    fast.chat_template = TEMPLATE
+    fast.chat_template = CHATML
     return fast
