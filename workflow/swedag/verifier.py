@@ -1,14 +1,16 @@
 """Verifier scores: rollouts and a verifier in, one score per rollout out, read off vLLM's log-probabilities.
 
 score = p(YES) / (p(YES) + p(NO)), from the first tokens of the two words where the verifier's answer begins (paper,
-section 4; section 2.3 of the released code). A rollout that cannot be scored has no score and says why; it is never 0.
+section 4; True and False in the form for patches). The released scoring script reads " YES" and " NO" off, though it
+trains without the space: `leading_space` does so, too. A rollout that cannot be scored has no score and says why; it is
+never 0. One that is too long has none, or is cut as `judgement.fit` does and flagged.
 """
 
 import itertools
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import typer
@@ -19,9 +21,9 @@ from rich.progress import track
 from swedag.artifacts import read_jsonl, sha256, sha256_file, write_jsonl
 from swedag.errors import SwedagError
 from swedag.journal import Journal
-from swedag.judgement import NO, YES, Form, opening, question
+from swedag.judgement import Asked, Form, fit, opening, question, words
 from swedag.serving import Server, ServingSettings, serve
-from swedag.trajectory import Rollout
+from swedag.trajectory import Message, Rollout
 
 
 class ScoreSettings(BaseModel):
@@ -30,18 +32,25 @@ class ScoreSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     form: Form = Field("paper", description="What the verifier is shown; as in its training data")
+    long: Literal["missing", "cut"] = Field(
+        "missing", description="A log beyond max_model_len: no score, or messages left out in its middle, with a flag"
+    )
+    leading_space: bool = Field(
+        False, description='Read off " YES" and " NO", as the released script, not "YES" and "NO"'
+    )
     batch: int = Field(64, ge=1, description="Rollouts per request")
     serving: ServingSettings = Field(default_factory=ServingSettings, description="The vLLM server of each job")
 
 
 class Score(BaseModel):
-    """One rollout's score in 0..1, or None and the reason."""
+    """One rollout's score in 0..1, or None and the reason; `cut` if it was judged with messages left out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     instance_id: str
     run: int
     score: float | None
+    cut: bool = False
     error: str = ""
 
 
@@ -67,7 +76,7 @@ def main(
     write_jsonl(
         output,
         [
-            Score(instance_id=row.instance_id, run=row.run, score=result.get("score"), error=result.get("error", ""))
+            Score.model_validate({"instance_id": row.instance_id, "run": row.run, "score": None, **result})
             for row, result in zip(rows, found, strict=True)
         ],
     )
@@ -78,23 +87,32 @@ def _asked(rollout: Rollout, form: Form) -> list[dict[str, str]]:
 
 
 def score(tasks: list[tuple[str, Rollout]], server: Server, chosen: ScoreSettings) -> Any:
-    """Yield (key, {"score", "error"}) of each task, in order."""
+    """Yield (key, {"score", "cut", "error"}) of each task, in order."""
     batches = [list(batch) for batch in _batched(tasks, chosen.batch)]
+    limit = chosen.serving.max_model_len - 1
     with httpx.Client(headers=server.headers(), timeout=600) as client:
-        yes, no = _first_tokens(client, server)
+        yes, no = _first_tokens(client, server, chosen)
         for batch in track(batches, "scores", console=Console(stderr=True)):
-            prompts = [
-                _tokens(client, server, _asked(rollout, chosen.form), opening(chosen.form)) for _, rollout in batch
-            ]
-            fitting = [i for i, tokens in enumerate(prompts) if len(tokens) < chosen.serving.max_model_len]
-            scores = _scores(client, server, [prompts[i] for i in fitting], yes, no) if fitting else []
+            prompts = [_prompt(client, server, rollout, chosen, limit) for _, rollout in batch]
+            fitting = [i for i, prompt in enumerate(prompts) if len(prompt.tokens) <= limit]
+            scores = _scores(client, server, [prompts[i].tokens for i in fitting], yes, no) if fitting else []
             by_position = dict(zip(fitting, scores, strict=True))
             for position, (key, _) in enumerate(batch):
                 if position in by_position:
-                    yield key, {"score": by_position[position], "error": ""}
+                    yield key, {"score": by_position[position], "cut": prompts[position].cut, "error": ""}
                 else:
-                    long = f"{len(prompts[position])} tokens do not fit in {chosen.serving.max_model_len}"
-                    yield key, {"score": None, "error": long}
+                    long = f"{len(prompts[position].tokens)} tokens do not fit in {chosen.serving.max_model_len}"
+                    yield key, {"score": None, "cut": False, "error": long}
+
+
+def _prompt(client: httpx.Client, server: Server, rollout: Rollout, chosen: ScoreSettings, limit: int) -> Asked:
+    def tokenize(messages: list[Message]) -> list[int]:
+        return _tokens(client, server, [message.model_dump() for message in messages], opening(chosen.form))
+
+    if chosen.long == "cut":
+        return fit(rollout, chosen.form, limit, tokenize)
+    asked = question(rollout, chosen.form)
+    return Asked(asked, tokenize(asked))
 
 
 def _batched(tasks: list[tuple[str, Rollout]], size: int) -> Any:
@@ -123,11 +141,13 @@ def _tokens(client: httpx.Client, server: Server, messages: list[dict[str, str]]
     return tokens
 
 
-def _first_tokens(client: httpx.Client, server: Server) -> tuple[int, int]:
-    first = [_tokenize(client, server, {"prompt": word, "add_special_tokens": False})[0] for word in (YES, NO)]
+def _first_tokens(client: httpx.Client, server: Server, chosen: ScoreSettings) -> tuple[int, int]:
+    asked = [f" {word}" if chosen.leading_space else word for word in words(chosen.form)]
+    first = [_tokenize(client, server, {"prompt": word, "add_special_tokens": False})[0] for word in asked]
     if first[0] == first[1]:
         raise SwedagError(
-            f"scoring: {YES} and {NO} begin with the same token of this tokenizer; they cannot be told apart"
+            f"scoring: {asked[0]!r} and {asked[1]!r} begin with the same token of this tokenizer; "
+            "they cannot be told apart"
         )
     return first[0], first[1]
 
