@@ -206,7 +206,9 @@ def test_time_by_step_from_jsonl_and_tsv(tmp_path):
     (tmp_path / "other/grades/c.jsonl").write_text('{"s": 99}\n')
     (step,) = timing.steps([tmp_path], "demo")
     assert (step.name, step.jobs, step.wall, step.cpu, step.peak) == ("grading", 3, 5.0, 4.5, 30)
-    assert [timing.human(s) for s in (0.25, 59.96, 119.6, 7260)] == ["0.2 s", "60.0 s", "2 min 00 s", "2 h 01 min"]
+    assert [timing.human(s) for s in (0.25, 59.96, 119.6, 2422, 7260)] == [
+        "0.2 s", "60.0 s", "2 min 00 s", "40 min", "2 h 01 min",
+    ]  # fmt: skip
 
 
 def test_images_by_environment():
