@@ -134,4 +134,3 @@ def _misplaced(buggy: str, bug: Bug, others: list[Bug], rng: random.Random) -> e
     if not elsewhere:
         return None
     return edits.edit_between(buggy, rng.choice(elsewhere).inject(buggy), bug.target)
-
