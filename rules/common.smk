@@ -444,6 +444,14 @@ def figures_but(kind):
     return [name for name, figure in CONFIG.figures.items() if figure.kind != kind]
 
 
+def restored(kind):
+    return [path for path in CONFIG.restore if CONFIG.restorable()[path] == kind]
+
+
+def restore_settings(wildcards):
+    return settings(CONFIG.restore[wildcards.restored])
+
+
 def one_of(names):
     """A wildcard constraint; it matches nothing where there are no names."""
     return "|".join(map(re.escape, names)) or "(?!)"

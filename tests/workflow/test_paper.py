@@ -15,7 +15,8 @@ OPTIONS = ("--configfile", "config/paper.yaml")
 
 
 def planned(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    return {name: int(count) for name, count in re.findall(r"(?m)^ ?([a-z_0-9]+) +(\d+) *$", done.stdout + done.stderr)}
+    lines = re.findall(r"(?m)^ ?([a-z_0-9 ]+?) +(\d+) *$", done.stdout + done.stderr)
+    return {name.replace(" ", "_"): int(count) for name, count in lines}
 
 
 def planned_by_swedag(config: Path) -> int:

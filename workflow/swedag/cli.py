@@ -48,6 +48,7 @@ STEPS = {
     "summary": "swedag.summary",
     "show": "swedag.show",
     "plan": "swedag.plan",
+    "restore": "swedag.restore",
     "config": "swedag.config",
 }
 

@@ -25,6 +25,7 @@ from swedag.images.wheels import EnvironmentSettings
 from swedag.models.step import ModelSettings
 from swedag.releases import ReleasesSettings
 from swedag.report.page import ReportSettings
+from swedag.restore import RestoreSettings
 from swedag.rollouts import RolloutSettings
 from swedag.synthesize.step import SynthesizeSettings
 from swedag.tables import TableSettings
@@ -155,6 +156,9 @@ class Config(Block):
     verifiers: dict[Name, Verifier] = Field({}, description="Verifiers")
     tables: dict[Name, TableSettings] = Field({}, description="Tables to make")
     figures: dict[Name, FigureSettings] = Field({}, description="Figures to draw")
+    restore: dict[str, RestoreSettings] = Field(
+        {}, description="Artifact below results/ → the release that it is restored from, in place of being made"
+    )
     report: ReportSettings = Field(default_factory=ReportSettings, description="The report")
     _ids: dict[str, list[str]] = PrivateAttr(default_factory=dict)
     _dataset_of: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -173,6 +177,18 @@ class Config(Block):
             what, known = self._known(kind)
             if name not in known:
                 raise ValueError(f"{where}: no {what} is called {name!r}{did_you_mean(name, known)}")
+        restorable = self.restorable() if self.restore else {}
+        for path in self.restore:
+            if path not in restorable:
+                near = difflib.get_close_matches(path, restorable, n=1, cutoff=0.8)
+                raise ValueError(
+                    f"restore: {path!r} cannot be restored: it is no instances, shard, attempts, training set, "
+                    "checkpoint or model of this config" + (f" (did you mean {near[0]!r}?)" if near else "")
+                )
+        for name in self.training_sets:
+            both = [f"results/{self.run}/sft/{name}{suffix}" for suffix in (".jsonl", ".card.json")]
+            if len(self.restore.keys() & set(both)) == 1:
+                raise ValueError(f"restore: {both[0]} and {both[1]} are made by one job; restore both or neither")
         for name in self.imports.keys() & self.rollouts.keys():
             raise ValueError(f"imports.{name}: a rollout set has that name, too")
         return self
@@ -271,6 +287,29 @@ class Config(Block):
         scored = [(used, name) for name, verifier in self.verifiers.items() for used in verifier.scores]
         further = [f"{used}@{name}" for used, name in scored if name != self.verifier_of(used)]
         return [*self.rollouts, *further]
+
+    def restorable(self) -> dict[str, Literal["file", "folder"]]:
+        """Artifacts that a release may take the place of, and what each is. Tables and figures are always made."""
+        results = f"results/{self.run}"
+        scores = [(f"scores/{name}", used) for name, verifier in self.verifiers.items() for used in verifier.scores]
+        files = [
+            *(f"{results}/instances/{name}.jsonl" for name in self.datasets),
+            *(
+                f"{results}/{kind}/{used}/runs-{first}-{last}/shard-{shard}.jsonl"
+                for kind, used in [*((k, s) for s in self.rollouts for k in ("rollouts", "grades")), *scores]
+                for first, last in self.rollouts[used].blocks()
+                for shard in range(self.shards(self.rollouts[used].dataset))
+            ),
+            *(f"{results}/attempts/{name}.csv" for name in self._known("attempts")[1]),
+            *(f"{results}/sft/{name}{suffix}" for name in self.training_sets for suffix in (".jsonl", ".card.json")),
+            *(f"{results}/verifiers/{name}/data.jsonl" for name in self.verifiers),
+        ]
+        folders = [
+            *(f"results/models/{name}" for name in self.models),
+            *(f"{results}/checkpoints/{name}" for name in self.policies),
+            *(f"{results}/verifiers/{name}/checkpoint" for name in self.verifiers),
+        ]
+        return {**dict.fromkeys(files, "file"), **dict.fromkeys(folders, "folder")}
 
     def dataset_of(self, instance_id: str) -> str:
         """The dataset of an instance: the first that has it, and images for it if any has."""
