@@ -23,7 +23,6 @@ QWEN = Path(trl.__file__).parent / "chat_templates/qwen2_5.jinja"
 def main(job: dict[str, Any]) -> dict[str, Any]:
     work = Path(job["work"])
     models = {
-        "unmarked": Path(job["random"]),
         "tiny": Path(job["tiny"]),
         "Qwen2.5": model(work / "qwen", job["random"], job["random"], QWEN),
         "SmolLM2": model(work / "smollm2", job["random"], job["smollm2"]),

@@ -30,7 +30,7 @@ DEFAULT_SYSTEM = {
     "Qwen2.5": "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
     "SmolLM2": "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
 }
-TEMPLATES = [f"{name}, {how}" for name in ("unmarked", "tiny", *DEFAULT_SYSTEM) for how in ("not packed", "packed")]
+TEMPLATES = [f"{name}, {how}" for name in ("tiny", *DEFAULT_SYSTEM) for how in ("not packed", "packed")]
 
 
 def single_edit() -> list[Rollout]:
@@ -42,7 +42,7 @@ def mini() -> list[Rollout]:
 
 
 def codeact(folder: Path) -> list[Rollout]:
-    write_jsonl(folder / "rows.jsonl", [sampled("astropy__astropy-12907"), sampled("django__django-11211")])
+    write_jsonl(folder / "rows.jsonl", [sampled()])
     return [row for row, _ in rollouts(read(folder / "rows.jsonl"), "teacher", [])]
 
 
