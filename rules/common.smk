@@ -1,14 +1,19 @@
 # Look-ups that the rules share: the validated config, the code behind a step, and the files that a name stands for.
 import json
 import re
+from pathlib import Path
 
 from swedag import figures, tables
 from swedag.config import load
+from swedag.datasets.specs import spec_files
+from swedag.images.spec import find, suite
 from swedag.report.page import style_files
 from swedag.source import code
 
 CONFIG = load(config, workflow.configfiles)
 RESULTS = f"results/{CONFIG.run}"
+SPEC_ENVIRONMENTS = CONFIG.spec_environments()
+SLIM_ENVIRONMENTS = CONFIG.slim_environments()
 
 
 def settings(block):
@@ -40,15 +45,64 @@ def dataset_settings(wildcards):
 
 
 def environment_of(dataset):
-    """The environment's image of a dataset; none where each instance has a published image of its own."""
-    chosen = CONFIG.datasets[dataset]
-    if chosen.kind != "published":
-        return environment_image(chosen.environment)
-    return (
-        environment_image(chosen.images.environment)
-        if chosen.images.source == "build"
-        else []
-    )
+    """The environments' images of a dataset; none where each instance has a published image of its own."""
+    names = sorted(set(CONFIG.environments_of(dataset).values()))
+    return [environment_image(name) for name in names]
+
+
+def spec_file(environment):
+    """The spec of config/specs that describes an environment."""
+    return str(spec_files([spec_repository(environment)])[0])
+
+
+def spec_repository(environment):
+    """owner__name, as ids begin with it."""
+    members = CONFIG.environments_of(SPEC_ENVIRONMENTS[environment])
+    some = next(name for name, one in members.items() if one == environment)
+    return some.rpartition("-")[0]
+
+
+def slim_images(wildcards):
+    """Whole images of an environment; those that are missing are known when they have been pulled."""
+    members = CONFIG.environments_of(SLIM_ENVIRONMENTS[wildcards.environment])
+    return [
+        f"results/images/instances/{name}.sif"
+        for name, environment in members.items()
+        if environment == wildcards.environment
+    ]
+
+
+def slim_pulls(wildcards):
+    return image_shards(SLIM_ENVIRONMENTS[wildcards.environment], "pulls")
+
+
+def spec_images(environment):
+    return CONFIG.datasets[SPEC_ENVIRONMENTS[environment]].images
+
+
+def spec_settings(wildcards):
+    images = spec_images(wildcards.environment)
+    chosen = images.model_dump(mode="json", include={"source", "python", "constraints"})
+    return json.dumps(chosen, sort_keys=True)
+
+
+def spec_source(wildcards):
+    return spec_file(wildcards.environment)
+
+
+def spec_instances(wildcards):
+    return instances_file(SPEC_ENVIRONMENTS[wildcards.environment])
+
+
+def spec_mirror(wildcards):
+    return mirrors_of([spec_repository(wildcards.environment)])
+
+
+def spec_os(wildcards):
+    images = spec_images(wildcards.environment)
+    file = Path(spec_file(wildcards.environment))
+    _, described = find(file, wildcards.environment, images)
+    return f"results/images/os/{suite(described, images)}.sif"
 
 
 def dataset_environment(wildcards):
@@ -116,7 +170,17 @@ def pull_members(wildcards):
 
 
 def instance_environment(wildcards):
-    return environment_of(CONFIG.dataset_of(wildcards.instance))
+    members = CONFIG.environments_of(CONFIG.dataset_of(wildcards.instance))
+    return environment_image(members[wildcards.instance])
+
+
+def instance_written(wildcards):
+    """What installing the repository wrote in /testbed, where its environment is that of a spec."""
+    members = CONFIG.environments_of(CONFIG.dataset_of(wildcards.instance))
+    environment = members[wildcards.instance]
+    if environment not in SPEC_ENVIRONMENTS:
+        return []
+    return f"results/images/envs/{environment}.testbed.tar"
 
 
 def instance_source(wildcards):
@@ -397,7 +461,10 @@ def table_code(wildcards):
 
 
 def mirrors(instance_ids):
-    repositories = sorted({name.rpartition("-")[0] for name in instance_ids})
+    return mirrors_of(sorted({name.rpartition("-")[0] for name in instance_ids}))
+
+
+def mirrors_of(repositories):
     return [f"results/images/mirrors/{name}.git" for name in repositories]
 
 

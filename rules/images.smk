@@ -80,6 +80,8 @@ rule environment_image:
         "logs/images/envs/{environment}.log",
     benchmark:
         "benchmarks/images/envs/{environment}.jsonl"
+    wildcard_constraints:
+        environment=one_of(CONFIG.environments),
     conda:
         "../envs/driver.yaml"
     shell:
@@ -87,11 +89,38 @@ rule environment_image:
         "--definition {input.definition} --output {output} &> {log}"
 
 
+rule spec_environment:
+    input:
+        code=code("images.spec"),
+        spec=spec_source,
+        instances=ancient(spec_instances),  # one commit is as good as another
+        mirror=ancient(spec_mirror),
+        os=spec_os,
+    output:
+        image="results/images/envs/{environment}.sif",
+        written="results/images/envs/{environment}.testbed.tar",
+    log:
+        "logs/images/envs/{environment}.log",
+    benchmark:
+        "benchmarks/images/envs/{environment}.jsonl"
+    wildcard_constraints:
+        environment=one_of(SPEC_ENVIRONMENTS),
+    conda:
+        "../envs/driver.yaml"
+    params:
+        settings=spec_settings,
+    shell:
+        "python -m swedag spec-environment --environment {wildcards.environment} --spec {input.spec} "
+        "--settings {params.settings:q} --instances {input.instances} --mirror {input.mirror} --os {input.os} "
+        "--output {output.image} --written {output.written} &> {log}"
+
+
 rule instance_image:
     input:
         code=code("images.instance"),
         instances=instance_dataset,
         source=instance_source,
+        written=instance_written,
     output:
         "results/images/instances/{instance}.sqsh",
     log:
@@ -100,9 +129,11 @@ rule instance_image:
         "benchmarks/images/instances/{instance}.jsonl"
     conda:
         "../envs/driver.yaml"
+    params:
+        written=option("written"),
     shell:
         "python -m swedag instance-image --instance {wildcards.instance} --instances {input.instances} "
-        "--source {input.source} --output {output} &> {log}"
+        "--source {input.source} {params.written} --output {output} &> {log}"
 
 
 rule registry_images:
@@ -126,10 +157,32 @@ rule registry_images:
         "--images results/images --output {output} &> {log}"
 
 
+rule slim_images:
+    input:
+        code=code("images.slim"),
+        pulls=slim_pulls,
+    output:
+        "results/images/envs/{environment}.sif",
+    log:
+        "logs/images/envs/{environment}.log",
+    benchmark:
+        "benchmarks/images/envs/{environment}.jsonl"
+    wildcard_constraints:
+        environment=one_of(SLIM_ENVIRONMENTS),
+    conda:
+        "../envs/driver.yaml"
+    params:
+        images=slim_images,
+    shell:
+        "python -m swedag slim-images --images {params.images} --pulls {input.pulls} --environment {output} "
+        "--layers results/images/instances &> {log}"
+
+
 rule registry_gates:
     input:
         code=code("grading.gates"),
         instances="results/{run}/instances/{dataset}.jsonl",
+        environment=dataset_environment,
         pulls="results/{run}/images/{dataset}/shard-{shard}.pulls.jsonl",
     output:
         "results/{run}/images/{dataset}/shard-{shard}.gates.jsonl",

@@ -1,5 +1,6 @@
 """Published images from a real registry on loopback to a sandbox: moved tags, missing images, kills, many at once."""
 
+import asyncio
 import base64
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +23,17 @@ from swedag.errors import SwedagError
 from swedag.grading import gates
 from swedag.grading.gate import LedgerRow, ledger_row
 from swedag.grading.run import GradingSettings
-from swedag.images import pull
+from swedag.images import pull, slim
 from swedag.images.instance import build_layer
 from swedag.images.pull import RegistrySettings, convert, pull_instance, sif_of
+from swedag.images.record import PullRecord
 from swedag.images.registry import parse, resolve
-from swedag.images.slim import split
-from swedag.instances import Instance
+from swedag.instances import Instance, image_files
 from swedag.releases import ReleasesSettings, instance_of
-from swedag.sandbox import Sandbox
+from swedag.rollouts.attempt import Job, Workplace
+from swedag.sandbox import Limits, Sandbox
 from swedag.sandbox.launch import squashfs_offset
+from swedag.scaffolds.protocol import Execute, ReadFile
 from tests.integration.images import pytest_only_environment, released_source
 from tests.integration.registry import Registry, running
 
@@ -273,22 +277,53 @@ def test_missing_image_is_a_row_of_the_ledger(published: Published, fixed: Fixed
     assert "404, not found" in ledger.reason and record.image in ledger.reason
 
 
+def test_an_agent_reads_and_works_in_a_whole_image(published: Published, fixed: Fixed, images: Path):
+    row = fixed.instance.model_copy(update={"instance_id": INSTANCE})
+    pull_instance(INSTANCE, published.settings, images, print)
+    job = Job(row, 0, "policy", 1, *image_files(images, row))
+    assert job.layer is None
+
+    async def work() -> tuple[str, str]:
+        with ThreadPoolExecutor(1) as threads:
+            workplace = Workplace(job, Limits(), threads)
+            try:
+                text = await workplace.read(ReadFile("hello"))
+                return text, (await workplace.execute(Execute("echo more >>hello; cat hello", 10))).output
+            finally:
+                await workplace.close()
+
+    assert asyncio.run(work()) == ("first\n", "first\nmore\n")
+
+
+def test_images_that_cannot_be_split_are_named(images: Path, tmp_path: Path):
+    absent = images / "instances/nobody__nothing-4.sif"
+    with pytest.raises(SwedagError, match=r"nobody__nothing-4\.sif: no such image"):
+        slim.main([absent], images / "envs/shared.sif", images / "instances")
+    missing = PullRecord(instance_id="nobody__nothing-4", image="x", outcome="missing", reason="404")
+    write_jsonl(tmp_path / "pulls.jsonl", [missing])
+    with pytest.raises(SwedagError, match="environment shared: the registry has none of its 1 images"):
+        slim.main([absent], images / "envs/shared.sif", images / "instances", [tmp_path / "pulls.jsonl"])
+
+
 def test_slim_images_share_their_environment_and_grade_as_before(
     published: Published, fixed: Fixed, images: Path, tmp_path: Path
 ):
-    names = [fixed.instance.instance_id, "a__second-1"]
-    for name, layer in zip(names, (fixed.layer, repository_layer(tmp_path / "second", "second\n")), strict=True):
+    pushed = {fixed.instance.instance_id: fixed.layer, "a__second-1": repository_layer(tmp_path / "second", "second\n")}
+    for name, layer in pushed.items():
         repository = parse(published.settings.image_of(name)).repository
         published.registry.push(repository, "latest", [published.system, layer])
-        pull_instance(name, published.settings, images, print)
-    sifs = [images / "instances" / f"{name}.sif" for name in names]
+    names = [*pushed, "nobody__nothing-3"]
+    pulls = [pull_instance(name, published.settings, images, print) for name in names]
+    write_jsonl(tmp_path / "pulls.jsonl", pulls)
     environment = images / "envs/shared.sif"
-    split(sifs, environment, images / "instances")
-    thin = [images / "instances" / f"{name}.sqsh" for name in names]
+    sifs = [images / "instances" / f"{name}.sif" for name in names]
+    slim.main(sifs, environment, images / "instances", [tmp_path / "pulls.jsonl"])
+    thin = [images / "instances" / f"{name}.sqsh" for name in pushed]
     assert environment.stat().st_size > 20e6 and all(path.stat().st_size < 0.5e6 for path in thin)
     row = fixed.instance.model_copy(update={"environment": "shared"})
-    ledger = ledger_row(row, images, GradingSettings(timeout_seconds=60))
+    ledger = ledger_row(row, images, GradingSettings(timeout_seconds=60), pulls[0])
     assert ledger.passed, ledger.reason
+    assert (ledger.oci_digest, ledger.layer_sha256) == (pulls[0].digest, sha256_file(thin[0]))
     with Sandbox(environment, thin[0]) as sandbox:
         assert sandbox.run("cat /etc/of-this-image").output == "its own\n"
         assert sandbox.run("command -v unsquashfs").output == "/usr/local/bin/unsquashfs\n"

@@ -97,3 +97,17 @@ def test_a_broken_line_stops_the_plan_or_is_left_out_as_the_config_says(checkout
     checkout.snakemake(*TARGETS, *OPTIONS)
     report = rows(checkout.path / "results/rows/instances/verified.rows.csv")
     assert [row["reason"] for row in report] == [""] * 5 + ["malformed"]
+
+
+def test_environments_of_specs_and_shared_parts_of_published_images_are_planned_from_the_rows(checkout):
+    (checkout.path / "gym.jsonl").write_bytes((DATA / "swe_gym_moto.jsonl").read_bytes())
+    built = {"kind": "published", "source": {"kind": "file", "path": "gym.jsonl"}, "images": {"source": "build"}}
+    slim = CONFIG["datasets"]["verified"] | {"images": {"source": "registry", "slim": True}}
+    config = {"run": "rows", "datasets": {"gym": built, "verified": slim}}
+    (checkout.path / "config/rows.yaml").write_text(yaml.safe_dump(config))
+    done = checkout.snakemake("images", *OPTIONS, "--dry-run")
+    counts = re.findall(r"(?m)^ ?([a-z_ ]+?) +(\d+) *$", done.stdout + done.stderr)
+    assert {name.replace(" ", "_"): int(count) for name, count in counts if name != "total"} == {
+        "instances": 2, "mirror": 1, "os_image": 1, "spec_environment": 3, "instance_image": 3, "gate": 3,
+        "registry_images": 1, "slim_images": 5, "registry_gates": 1, "images": 1,
+    }  # fmt: skip

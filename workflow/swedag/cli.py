@@ -17,6 +17,7 @@ STEPS = {
     "fetch-wheels": "swedag.images.wheels",
     "os-image": "swedag.images.system",
     "environment-image": "swedag.images.environment",
+    "spec-environment": "swedag.images.spec",
     "slim-images": "swedag.images.slim",
     "images-summary": "swedag.images.summary",
     "instance-image": "swedag.images.instance",

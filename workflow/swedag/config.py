@@ -21,6 +21,7 @@ from swedag.errors import SwedagError
 from swedag.figures import FigureSettings
 from swedag.grading.run import GradingSettings
 from swedag.images.mirror import BuildSettings
+from swedag.images.pull import RegistrySettings
 from swedag.images.wheels import EnvironmentSettings
 from swedag.models.step import ModelSettings
 from swedag.releases import ReleasesSettings
@@ -162,6 +163,7 @@ class Config(Block):
     report: ReportSettings = Field(default_factory=ReportSettings, description="The report")
     _ids: dict[str, list[str]] = PrivateAttr(default_factory=dict)
     _dataset_of: dict[str, str] = PrivateAttr(default_factory=dict)
+    _environments: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _expand_and_resolve(self) -> "Config":
@@ -229,7 +231,7 @@ class Config(Block):
         for name, dataset in self.datasets.items():
             if not isinstance(dataset, PublishedSettings):
                 yield f"datasets.{name}.environment", "environments", dataset.environment
-            elif isinstance(dataset.images, BuildSettings):
+            elif isinstance(dataset.images, BuildSettings) and dataset.images.environment:
                 yield f"datasets.{name}.images.environment", "environments", dataset.images.environment
         for name, rollouts in self.rollouts.items():
             yield f"rollouts.{name}.policy", "policies", rollouts.policy
@@ -271,6 +273,47 @@ class Config(Block):
     def runnable_datasets(self) -> list[str]:
         """Datasets whose instances have images; rows alone can be counted, but not run."""
         return [name for name, dataset in self.datasets.items() if getattr(dataset, "images", True)]
+
+    def environments_of(self, dataset: str) -> dict[str, str]:
+        """By instance id: the environment image of a dataset's instances; none where their images are whole."""
+        if dataset not in self._environments:
+            chosen = self.datasets[dataset]
+            self._environments[dataset] = (
+                chosen.environments()
+                if isinstance(chosen, PublishedSettings)
+                else dict.fromkeys(self.instance_ids(dataset), chosen.environment)
+            )
+        return self._environments[dataset]
+
+    def slim_environments(self) -> dict[str, str]:
+        """By the name of each environment that published images are split into: the dataset that it is made for."""
+        found: dict[str, str] = {}
+        for name, dataset in self.datasets.items():
+            if isinstance(getattr(dataset, "images", None), RegistrySettings):
+                for environment in sorted(set(self.environments_of(name).values())):
+                    if found.setdefault(environment, name) != name:
+                        raise SwedagError(
+                            f"datasets.{name}.images.slim: images of {environment} are split for datasets."
+                            f"{found[environment]} already; put the rows of both into one dataset"
+                        )
+        return found
+
+    def spec_environments(self) -> dict[str, str]:
+        """By the name of each environment of config/specs that is built: the dataset whose settings it is built by."""
+        found: dict[str, str] = {}
+        chosen: dict[str, tuple[str | None, list[str]]] = {}
+        for name, dataset in self.datasets.items():
+            images = getattr(dataset, "images", None)
+            if isinstance(images, BuildSettings) and not images.environment:
+                wanted = (images.python, images.constraints)
+                for environment in sorted(set(self.environments_of(name).values())):
+                    first = found.setdefault(environment, name)
+                    if chosen.setdefault(environment, wanted) != wanted:
+                        raise SwedagError(
+                            f"datasets.{name}.images: the environment {environment} has another `python` or other "
+                            f"`constraints` in datasets.{first}.images; write the same in both"
+                        )
+        return found
 
     def shards(self, dataset: str) -> int:
         return math.ceil(len(self.instance_ids(dataset)) / self.shard_size)

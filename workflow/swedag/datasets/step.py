@@ -68,14 +68,35 @@ class PublishedSettings(BaseModel):
                 "ids: a dataset of the Hub needs its ids, so that the DAG is known before the rows are; name a list of "
                 "config/instances, or fetch the rows (swedag fetch-dataset) and use them as a file"
             )
+        if isinstance(self.source, HubSource) and self._by_specs():
+            raise ValueError(
+                "images: which environments the rows of a dataset of the Hub have by config/specs is not known before "
+                "they are fetched; fetch them (swedag fetch-dataset) and use them as a file, or do without `slim` or "
+                "build one `environment` for all"
+            )
         return self
 
     def instance_ids(self) -> list[str]:
         """The ids of the data set, which are known before it is made."""
         if isinstance(self.source, FileSource):
-            return list(_planned_from_file(self.model_dump_json(), _stamp(Path(self.source.path))))
+            return [one for one, _ in self._planned_rows()]
         excluded = read_exclusions(self.exclusion_files())
         return sorted(one for one in self.wanted() or [] if one.lower() not in excluded)
+
+    def environments(self) -> dict[str, str]:
+        """By instance id: the name of its environment image. An instance whose image is whole has none."""
+        if self._by_specs():
+            return dict(self._planned_rows())
+        named = self.images.environment if isinstance(self.images, BuildSettings) else None
+        return dict.fromkeys(self.instance_ids(), named) if named else {}
+
+    def _by_specs(self) -> bool:
+        """Whether config/specs says which instances share an environment."""
+        images = self.images
+        return images.slim if isinstance(images, RegistrySettings) else images is not None and not images.environment
+
+    def _planned_rows(self) -> tuple[tuple[str, str], ...]:
+        return _planned_from_file(self.model_dump_json(), _stamp(Path(self.source.rows_file())))
 
     def wanted(self) -> list[str] | None:
         """The ids that are asked for, each once; None: all."""
@@ -229,12 +250,14 @@ def main(
 
 
 def in_image(instance: Instance, images: RegistrySettings | BuildSettings) -> Instance:
-    """The instance as it is tested in its image. A published one has an environment of its own."""
+    """The instance as it is tested in its image. A published one is whole, unless it is to be split."""
+    command = instance.test_command
     if isinstance(images, BuildSettings):
-        command = images.test_command or instance.test_command
-        return instance.model_copy(update={"environment": images.environment, "test_command": command})
-    command = f"{images.activate} && {instance.test_command}" if images.activate else instance.test_command
-    return instance.model_copy(update={"environment": "", "test_command": command})
+        command = images.test_command or command
+    elif images.activate:
+        command = f"{images.activate} && {command}"
+    environment = images.environment_of(instance.environment, instance.version)
+    return instance.model_copy(update={"environment": environment, "test_command": command})
 
 
 # Reasons that the plan of a Hub's dataset could not see; `not asked for` and `excluded` it did.
@@ -256,14 +279,16 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @cache
-def _planned_from_file(settings: str, stamp: tuple[int, int]) -> tuple[str, ...]:
-    """Ids of the rows that the step will keep; a file is read once by a planning process."""
+def _planned_from_file(settings: str, stamp: tuple[int, int]) -> tuple[tuple[str, str], ...]:
+    """Ids and environments of the rows that the step will keep; a file is read once by a planning process."""
     chosen = PublishedSettings.model_validate_json(settings)
     reading = read_published(Path(chosen.source.rows_file()), chosen.max_patch_bytes)
     specs = read_specs(spec_files(row.repo for _, row in reading.rows))
     excluded = read_exclusions(chosen.exclusion_files())
     selection = select(reading, chosen.wanted(), excluded, specs, chosen.on_malformed)
-    return tuple(instance.instance_id for instance in selection.instances)
+    images = chosen.images
+    instances = [in_image(one, images) if images else one for one in selection.instances]
+    return tuple((instance.instance_id, instance.environment) for instance in instances)
 
 
 def _some(all_of: list[str]) -> str:

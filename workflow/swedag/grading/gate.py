@@ -93,7 +93,7 @@ def ledger_row(
             raise SwedagError(f"{path}: no such file; build the images first")
     own = layer or environment
     own_sha256 = sha256_file(own)
-    if pull and pull.sif_sha256 != own_sha256:
+    if pull and not layer and pull.sif_sha256 != own_sha256:
         raise SwedagError(f"{own.resolve()}: not the file that was converted; delete it to have it made again")
 
     once = settings.model_copy(update={"repeat": 1})

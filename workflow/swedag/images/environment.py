@@ -33,14 +33,14 @@ def main(
         run_tool(what, "tar", "-x", "-f", wheels, "-C", unpacked)
         run_tool(
             what,
-            *(find_apptainer(), "--quiet", "build", "--force", *_privilege(), "--mksquashfs-args", COMPRESSION),
+            *(find_apptainer(), "--quiet", "build", "--force", *privilege(), "--mksquashfs-args", COMPRESSION),
             *("--build-arg", f"OS={os_image.resolve()}", "--build-arg", f"WHEELS={unpacked}"),
             *(temporary.resolve(), definition),
             env={"APPTAINER_TMPDIR": folder},
         )
 
 
-def _privilege() -> list[str]:
+def privilege() -> list[str]:
     """--fakeroot for everyone but a root without a range of ids: root may lack capabilities that a build asks for."""
     if os.geteuid() != 0:
         return ["--fakeroot"]

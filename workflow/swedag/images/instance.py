@@ -32,27 +32,35 @@ def main(
     instances: Annotated[Path, typer.Option(help="The instances (.jsonl)")],
     source: Annotated[Path, typer.Option(help="The released source (.tar.gz), or a mirror of the repository (.git)")],
     output: Annotated[Path, typer.Option(help="The layer (.sqsh)")],
+    written: Annotated[
+        Path | None, typer.Option(help="What installing the repository wrote in /testbed (.tar of spec-environment)")
+    ] = None,
 ) -> None:
     """Build the layer of one instance: its repository, with the bug if it has one, in one commit."""
     rows = read_instances(instances)
     if instance not in rows:
         raise SwedagError(f"{instances}: no instance {instance}")
     row = rows[instance]
-    build_layer(source, row.bug_patch, output, row.base_commit if source.is_dir() else "")
+    build_layer(source, row.bug_patch, output, row.base_commit if source.is_dir() else "", written)
 
 
-def build_layer(source: Path, bug_patch: str, output: Path, commit: str = "") -> None:
-    """Squash an sdist, changed by `bug_patch` (a git diff, may be empty), or a mirror's `commit`, into `output`."""
+def build_layer(source: Path, bug_patch: str, output: Path, commit: str = "", written: Path | None = None) -> None:
+    """Squash an sdist, changed by `bug_patch` (a git diff, may be empty), or a mirror's `commit`, into `output`.
+
+    Files of the tar `written` are added, unless the repository has them, and hidden from git.
+    """
     what = f"layer {output.stem}"
     with tempfile.TemporaryDirectory(prefix="swedag-layer-") as folder:
         testbed = Path(folder) / "layer/testbed"
         if commit:
-            _check_out(what, source, commit, testbed)
+            check_out(what, source, commit, testbed)
         else:
             unpack_sdist(source, Path(folder) / "sdist", testbed)
             _apply(what, bug_patch, Path(folder) / "bug.diff", testbed)
             _commit(what, testbed)
         _forget_the_machine(what, testbed)
+        if written:
+            _add(what, written, testbed)
         _set_modes(testbed)
         with replacing(output) as temporary:
             run_tool(
@@ -83,7 +91,7 @@ def _commit(what: str, testbed: Path) -> None:
     (testbed / ".git/COMMIT_EDITMSG").unlink()
 
 
-def _check_out(what: str, mirror: Path, commit: str, testbed: Path) -> None:
+def check_out(what: str, mirror: Path, commit: str, testbed: Path) -> None:
     """One commit of a mirror under its own name, without its past, its tags and where it came from."""
     testbed.mkdir(parents=True)
     run_tool(what, *GIT, "init", "-q", "--template=", "-b", "main", cwd=testbed, env=COMMIT)
@@ -104,6 +112,14 @@ def _forget_the_machine(what: str, testbed: Path) -> None:
     (testbed / ".git/index").unlink()
     run_tool(what, *GIT, "read-tree", "HEAD", cwd=testbed, env=COMMIT)
     shutil.rmtree(testbed / ".git/logs")
+
+
+def _add(what: str, written: Path, testbed: Path) -> None:
+    run_tool(what, "tar", "-x", "--skip-old-files", "--no-same-owner", "-f", written, "-C", testbed)
+    files = [name for name in run_tool(what, "tar", "-t", "-f", written).splitlines() if not name.endswith("/")]
+    exclude = testbed / ".git/info/exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    exclude.write_text("".join(f"{name.removeprefix('.')}\n" for name in files))
 
 
 def unpack_sdist(source: Path, scratch: Path, testbed: Path) -> None:

@@ -55,6 +55,14 @@ class RegistrySettings(BaseModel):
         parse(image.replace("{instance}", "x"))
         return image
 
+    slim: bool = Field(
+        False, description="Split images whose environments config/specs calls the same into that one and thin layers"
+    )
+
+    def environment_of(self, specified: str, version: str) -> str:
+        """The image that an instance shares with others, whose spec calls its environment `specified`, if any."""
+        return f"{specified}.published" if self.slim else ""
+
     def image_of(self, instance_id: str) -> str:
         return self.image.replace("{instance}", instance_id.replace("__", self.separator).lower())
 

@@ -18,8 +18,9 @@ from typing import Annotated
 import typer
 
 from swedag.apptainer import run_tool
-from swedag.artifacts import replacing, sha256_file
+from swedag.artifacts import read_jsonl, replacing, sha256_file
 from swedag.errors import SwedagError
+from swedag.images.record import PullRecord
 from swedag.images.system import wrap
 from swedag.sandbox.launch import squashfs_offset
 
@@ -34,9 +35,21 @@ def main(
     images: Annotated[list[Path], typer.Option(help="Whole images of one environment (<instance_id>.sif)")],
     environment: Annotated[Path, typer.Option(help="The environment that they share (.sif)")],
     layers: Annotated[Path, typer.Option(help="Folder of the layers (<instance_id>.sqsh)")],
+    pulls: Annotated[
+        list[Path] | None, typer.Option(help="What came of the images (.jsonl of registry-image); missing: left out")
+    ] = None,
 ) -> None:
     """Split whole images into the environment that they share and a thin layer each."""
-    split(images, environment, layers)
+    records = [record for path in pulls or [] for record in read_jsonl(path, PullRecord)]
+    missing = {record.instance_id for record in records if record.outcome == "missing"}
+    present = [image for image in images if image.stem not in missing]
+    absent = [image for image in present if not image.is_file()]
+    if absent:
+        again = f"; delete {', '.join(map(str, pulls))} to have it pulled again" if pulls else ""
+        raise SwedagError(f"{absent[0]}: no such image{again}")
+    if not present:
+        raise SwedagError(f"environment {environment.stem}: the registry has none of its {len(images)} images")
+    split(present, environment, layers)
 
 
 def split(images: list[Path], environment: Path, layers: Path) -> None:
