@@ -99,6 +99,7 @@ def server_environment(key: str, scratch: Path, settings: ServingSettings) -> di
         variables |= {
             "VLLM_TARGET_DEVICE": "cpu",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # worker and engine in one process
+            "TORCH_COMPILE_DISABLE": "1",  # the first request for log-probabilities compiles a count for 20 s
             "OMP_NUM_THREADS": str(settings.cpu_threads),
             "OMP_WAIT_POLICY": "passive",  # spinning threads would take the cores from everyone else
         }
