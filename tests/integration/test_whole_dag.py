@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from swedag.provenance.records import Lineage, upstream
 from tests.conftest import ROOT, Checkout, copy_sources
 from tests.integration.images import operating_system
 
@@ -163,6 +164,34 @@ def test_what_a_change_makes_stale(finished: Checkout, change: str):
 def _made(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def test_the_lineage_of_a_cell_names_every_file_and_one_byte_changes_all_above_it(finished: Checkout):
+    table = f"{RESULTS}/tables/iterations.csv"
+    before = upstream([Lineage(finished.path).node(table)])
+    # Snakemake's own list of what the table needs: the first column, below its header.
+    listed = finished.snakemake(table, *CONFIG, "--summary").stdout.splitlines()
+    needed = {line.split("\t")[0] for line in listed if line.startswith("results/")}
+    named = {path for path, node in before.items() if node.record}
+    beside = {f"{RESULTS}/tables/iterations.md", f"{RESULTS}/tables/iterations.tex"}
+    beside |= {path for path in needed if path.endswith(".card.json")}
+    assert named <= needed <= named | beside
+    assert all(node.sha256 for node in before.values()) and "workflow/swedag/grading/verdict.py" in before
+
+    # `above` by the table of inputs alone, without the hashes.
+    source = next(path for path in sorted(named) if path.endswith("instances/train.jsonl"))
+    above, size = {source}, 0
+    while size < len(above):
+        size = len(above)
+        above |= {path for path, node in before.items() if above & {other.path for other in node.inputs}}
+    text = (finished.path / source).read_bytes()
+    try:
+        (finished.path / source).write_bytes(text[:-2] + b" " + text[-2:])
+        after = upstream([Lineage(finished.path).node(table)])
+    finally:
+        (finished.path / source).write_bytes(text)
+    assert {path for path in before if before[path].lineage != after[path].lineage} == above
+    assert table in above and f"{RESULTS}/instances/eval.jsonl" in before.keys() - above
 
 
 MOMENTS = {

@@ -150,7 +150,8 @@ def test_every_table_and_figure_of_the_paper_finds_the_papers_values(paper):
                 where = chosen.selection(position)
                 where |= {"k": "2"} if shown.kind == "scaling" else {}
                 where |= {"metric": "instances"} if shown.kind == "statistics" else {}
-                where |= {"repo": "dask/dask"} if shown.kind == "repositories" else {}
+                where |= {"repo": "dask/dask"} if shown.kind in ("repositories", "sources") else {}
+                where |= {"quantity": "tokens", "resolved": "yes"} if shown.kind == "lengths" else {}
                 assert table.cells(where, column) is not None, (name, where, column)
 
 

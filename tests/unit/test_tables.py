@@ -115,6 +115,27 @@ def test_training_sets_count_what_each_filter_left():
     assert "distinct patches" not in found.header and found.tidy[0]["distinct_patches"] is None
 
 
+def test_where_the_rollouts_of_training_sets_are_from_beside_the_papers_table_7():
+    cards = sorted((RUN / "sft").glob("*.card.json"))
+    paper = {"file": "table7_trajectory_distribution", "columns": {"rft-1": "original"}}
+    chosen = settings(kind="sources", training_sets=["rft-1", "rft-2"], reference=paper)
+    assert (cards_of(chosen), references_of(chosen)) == (["rft-1", "rft-2"], ["table7_trajectory_distribution"])
+    found = make(chosen, [], cards, [], [REFERENCE / "table7_trajectory_distribution.csv"])
+    assert found.tidy[0] == {"repo": "sqlparse", "rft-1": 72, "rft-2": 144, "paper_rft-1": None}
+    moto = next(row for row in found.tidy if row["repo"] == "getmoto/moto")
+    assert moto == {"repo": "getmoto/moto", "rft-1": 0, "rft-2": 0, "paper_rft-1": 155}
+    assert found.rows[-1] == ["all", "156", "228", "491"]
+
+
+def test_how_long_rollouts_are_beside_the_papers_table_8():
+    cards = sorted((RUN / "sft").glob("*.card.json"))
+    paper = {"file": "table8_trajectory_lengths", "columns": {"p50": "p50"}}
+    chosen = settings(kind="lengths", training_sets=["rft-1"], reference=paper)
+    yes, no = make(chosen, [], cards, [], [REFERENCE / "table8_trajectory_lengths.csv"]).tidy
+    assert (yes["resolved"], yes["count"], yes["p50"], yes["paper_p50"]) == ("yes", 190, 131, 15999)
+    assert (no["resolved"], no["paper_p50"]) == ("no", 12305)
+
+
 def test_statistics_of_a_dataset():
     chosen = settings(
         kind="statistics",

@@ -20,9 +20,11 @@ from swedag.tables.scaling import scaling
 from swedag.tables.settings import (
     DatasetsTable,
     IterationsTable,
+    LengthsTable,
     RepositoriesTable,
     ScalingTable,
     SetsTable,
+    SourcesTable,
     TableSettings,
     cards_of,
     code_of,
@@ -31,7 +33,7 @@ from swedag.tables.settings import (
     sets_of,
 )
 from swedag.tables.statistics import overview, repositories, statistics
-from swedag.tables.training_sets import read_cards, training_sets
+from swedag.tables.training_sets import lengths, read_cards, sources, training_sets
 
 __all__ = ["TableSettings", "cards_of", "code_of", "datasets_of", "main", "make", "references_of", "sets_of"]
 
@@ -52,6 +54,10 @@ def make(
     if isinstance(settings, SetsTable):
         return training_sets(settings, read_cards(cards))
     reference = open_reference(settings.reference, references)
+    if isinstance(settings, SourcesTable):
+        return sources(settings, read_cards(cards), reference)
+    if isinstance(settings, LengthsTable):
+        return lengths(settings, read_cards(cards), reference)
     if isinstance(settings, IterationsTable):
         return iterations(settings, {path.stem: read_attempts(path) for path in attempts}, reference)
     if isinstance(settings, ScalingTable):

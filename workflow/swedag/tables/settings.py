@@ -61,11 +61,30 @@ class ScalingTable(_OfSets):
         return self
 
 
-class SetsTable(_Table):
+class _OfTrainingSets(_Table):
+    training_sets: list[str] = Field(min_length=1, description="Training sets, in order")
+
+
+class SetsTable(_OfTrainingSets):
     """Training sets: rollouts in, rows out, and what each filter took."""
 
     kind: Literal["sets"]
-    training_sets: list[str] = Field(min_length=1, description="Training sets, one row each")
+
+
+class SourcesTable(_OfTrainingSets):
+    """Repositories, one row each: how many rollouts of each training set are from them."""
+
+    kind: Literal["sources"]
+    reference: Reference | None = Field(
+        None, description="The paper's values; `columns` maps a training set to a column of the paper's table"
+    )
+
+
+class LengthsTable(_OfTrainingSets):
+    """How long the rollouts behind training sets are, in tokens, those that were resolved and the others."""
+
+    kind: Literal["lengths"]
+    reference: Reference | None = Field(None, description="The paper's values, of its rows with quantity = tokens")
 
 
 class _OfDatasets(_Table):
@@ -107,7 +126,14 @@ class RepositoriesTable(_OfDatasets):
 
 
 TableSettings = Annotated[
-    IterationsTable | ScalingTable | SetsTable | StatisticsTable | DatasetsTable | RepositoriesTable,
+    IterationsTable
+    | ScalingTable
+    | SetsTable
+    | SourcesTable
+    | LengthsTable
+    | StatisticsTable
+    | DatasetsTable
+    | RepositoriesTable,
     Field(discriminator="kind"),
 ]
 
@@ -119,7 +145,7 @@ def sets_of(table: TableSettings) -> list[str]:
 
 def cards_of(table: TableSettings) -> list[str]:
     """Training sets whose data cards a table needs."""
-    return list(table.training_sets) if isinstance(table, SetsTable) else []
+    return list(table.training_sets) if isinstance(table, _OfTrainingSets) else []
 
 
 def datasets_of(table: TableSettings) -> list[str]:

@@ -1,6 +1,7 @@
-"""The table of training sets: what went in, what each filter left, what is in the set.
+"""Tables of training sets: what each filter left of what went in; where rollouts are from; how long they are.
 
-In: data cards, as `swedag training-set` writes them. Out: one row per set.
+In: data cards, as `swedag training-set` writes them. Out: one row per set, per repository (the paper's Table 7), or per
+set and verdict (Table 8).
 """
 
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from swedag.errors import SwedagError
+from swedag.reference import ReferenceTable
 from swedag.tables.document import Cell, Document
-from swedag.tables.settings import SetsTable
+from swedag.tables.settings import LengthsTable, SetsTable, SourcesTable
 
 # In the order in which the filters apply; a card has those that were used.
 FILTERS = {
@@ -33,6 +35,7 @@ class Card(BaseModel):
     instances: int
     repositories: dict[str, int] = {}
     tokens_resolved: dict[str, float] = {}
+    tokens_unresolved: dict[str, float] = {}
     messages: dict[str, float] = {}
 
 
@@ -74,3 +77,47 @@ def training_sets(settings: SetsTable, cards: dict[str, Card]) -> Document:
     lines = [["" if row[key] is None else str(row[key]) for key in keys] for row, keys in zip(rows, shown, strict=True)]
     notes = ["Each column counts what was left after that filter, from left to right; an empty cell: not used."]
     return Document(settings.caption, rows, header, lines, notes)
+
+
+def sources(settings: SourcesTable, cards: dict[str, Card], reference: ReferenceTable | None) -> Document:
+    """Table 7: repositories by rollouts of the first set, most first; those that only the paper has, too."""
+    names, theirs = settings.training_sets, settings.reference.columns if settings.reference else {}
+    known = {row["repo"] for row in reference.rows} if reference else set()
+    repos = known.union(*(cards[name].repositories for name in names))
+    rows: list[dict[str, Cell]] = []
+    for repo in sorted(repos, key=lambda one: (-cards[names[0]].repositories.get(one, 0), one.lower())):
+        row: dict[str, Cell] = {"repo": repo} | {name: cards[name].repositories.get(repo, 0) for name in names}
+        for name, column in theirs.items():
+            row[f"paper_{name}"] = reference.cells({"repo": repo}, column) if reference and repo in known else None
+        rows.append(row)
+    if not rows:
+        raise SwedagError(f"training sets {', '.join(names)}: their cards name no repository")
+    header = ["repository", *names, *(f"paper: {column}" for column in theirs.values())]
+    total = ["all", *(_count(sum(float(row[key] or 0) for row in rows)) for key in list(rows[0])[1:])]
+    lines = [[str(row["repo"]), *(_count(value) for value in list(row.values())[1:])] for row in rows]
+    return Document(settings.caption, rows, header, [*lines, total])
+
+
+LENGTHS = ("count", "mean", "min", "max", "p5", "p10", "p25", "p50", "p75", "p90", "p95")
+
+
+def lengths(settings: LengthsTable, cards: dict[str, Card], reference: ReferenceTable | None) -> Document:
+    """Table 8: tokens of the rollouts that a set was drawn from, before any filter."""
+    rows: list[dict[str, Cell]] = []
+    theirs = settings.reference.columns if reference and settings.reference else {}
+    for name in settings.training_sets:
+        found = {"yes": cards[name].tokens_resolved, "no": cards[name].tokens_unresolved}
+        for resolved, values in found.items():
+            row: dict[str, Cell] = {"training_set": name, "resolved": resolved}
+            row |= {key: values.get(key) for key in LENGTHS}
+            for ours, column in theirs.items():
+                where = {"quantity": "tokens", "resolved": resolved}
+                row[f"paper_{ours}"] = reference.cells(where, column) if reference else None
+            rows.append(row)
+    header = ["training set", "resolved", *LENGTHS, *(f"paper: {column}" for column in theirs.values())]
+    lines = [[*map(str, list(row.values())[:2]), *(_count(value) for value in list(row.values())[2:])] for row in rows]
+    return Document(settings.caption, rows, header, lines)
+
+
+def _count(value: Cell) -> str:
+    return f"{value:,.0f}" if isinstance(value, int | float) else ""
