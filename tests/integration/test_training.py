@@ -14,6 +14,7 @@ import pytest
 
 from swedag.edits import NO_EDIT
 from swedag.tool_environment import PACKAGE_ROOT
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
 RECIPE = {
@@ -158,3 +159,17 @@ def test_a_batch_that_cannot_be_split_is_an_error(blank: Path, conversations: Pa
     done = subprocess.run(command(blank, conversations, tmp_path, global_batch=6), capture_output=True, text=True)
     assert done.returncode == 1
     assert "global_batch 6 is no multiple of device_batch 4" in done.stderr.replace("\n", " ")
+
+
+def test_the_benchmark_for_gpus_runs_at_toy_size(tmp_path: Path) -> None:
+    command = ["-m", "tests.benchmarks.train_gpu", "--size", "toy", "--tokens", "1024", "--steps", "2"]
+    python = PACKAGE_ROOT.parent / ".venv-tools/bin/python"
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE_ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([python, *command, "--output", tmp_path], cwd=ROOT, env=environment, check=True, capture_output=True)
+    found = json.loads((tmp_path / "train_gpu.json").read_text())
+    assert found["matrix_rate"] > 1e8
+    assert set(found["variants"]) == {"full", "LoRA"}
+    for row in found["variants"].values():
+        assert 700 < row["tokens_per_s"] * row["s_per_step"] <= 1024  # a sequence is nearly full
+        assert 0 < row["mfu"] < 1
+    assert "| full |" in (tmp_path / "train_gpu.md").read_text()

@@ -145,6 +145,8 @@ def make_trainer(
     from trl import SFTConfig, SFTTrainer
 
     gpu = torch.cuda.is_available()
+    if chosen.attention == "flex_attention" and not gpu:
+        raise SwedagError("attention: PyTorch trains with flex_attention on GPUs alone; set it to null")
     if not gpu:
         torch.set_num_threads(chosen.threads)
         # TRL scores the learnt positions alone where it has Triton, and all elsewhere; the former is far less work.
