@@ -131,16 +131,16 @@ def test_two_processes_make_the_steps_of_one(
     blank: Path, conversations: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """12 steps are one epoch of 48 rows. Sums in another order differ by rounding, and Adam makes much of what is nearly
-    nothing: the weights may differ by a thousandth of how far they moved."""
+    nothing: the weights may differ by a ten-thousandth of how far they moved (a millionth here)."""
     done = subprocess.run(
         command(blank, conversations, tmp_path, processes=2, device_batch=2), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert losses(tmp_path) == pytest.approx(losses(undisturbed), rel=1e-4)
+    assert losses(tmp_path) == pytest.approx(losses(undisturbed), rel=1e-5)
     before, one, two = weights(blank), weights(undisturbed / "out"), weights(tmp_path / "out")
     apart = sum(float(((one[name] - two[name]) ** 2).sum()) for name in one)
     moved = sum(float(((one[name] - before[name]) ** 2).sum()) for name in one)
-    assert math.sqrt(apart / moved) < 1e-3
+    assert math.sqrt(apart / moved) < 1e-4
 
 
 def test_adapters_are_merged_into_a_whole_model(blank: Path, conversations: Path, tmp_path: Path) -> None:
