@@ -19,7 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from swedag.config import Config, load
+from swedag.datasets.specs import spec_files
 from swedag.errors import SwedagError
+from swedag.images.spec import find, suite
 from swedag.past import Past, read_past, repository
 from swedag.rollouts import RolloutSettings
 from swedag.tables import code_of
@@ -169,15 +171,16 @@ def _images(config: Config, known: Assumptions, past: Past) -> Stage:
     registry, own = _published(config, "registry"), _published(config, "made")
     names = {config.datasets[d].images.image_of(one) for d in registry for one in config.instance_ids(d)}  # type: ignore[union-attr]
     built = {one for name in [*own, *_published(config, "build")] for one in config.instance_ids(name)}
-    environments = {config.datasets[name].environment for name in own}  # type: ignore[union-attr]
-    environments |= {config.datasets[name].images.environment for name in _published(config, "build")}  # type: ignore[union-attr]
-    suites = {config.environments[name].suite for name in environments}
+    used = {env for name in [*own, *_published(config, "build")] for env in config.environments_of(name).values()}
+    environments = used & config.environments.keys()
+    suites = {config.environments[name].suite for name in environments} | _spec_suites(config)
+    made = [*config.spec_environments(), *config.slim_environments()]
     sources = {source for name in own for source in config.datasets[name].sources()}  # type: ignore[union-attr]
     read = [name for table in config.tables.values() for name in code_of(table)]
     cloned = {*_published(config, "build"), *(name for name in read if config.datasets[name].kind == "published")}
     mirrors = {one.rpartition("-")[0] for name in cloned for one in config.instance_ids(name)}
     jobs = sum(map(config.shards, registry)) + len(built) + len(suites) + 2 * len(environments)
-    jobs += len(sources) + len(mirrors)
+    jobs += len(sources) + len(mirrors) + len(made)
     return Stage(
         "images",
         jobs,
@@ -192,6 +195,17 @@ def _images(config: Config, known: Assumptions, past: Past) -> Stage:
         inodes=INODES_PER_JOB * jobs + INODES_PER_IMAGE * len(names),
         pulls=len(names),
     )
+
+
+def _spec_suites(config: Config) -> set[str]:
+    """Operating systems below the environments of config/specs that are built."""
+    found = set()
+    for environment, dataset in config.spec_environments().items():
+        images = config.datasets[dataset].images  # type: ignore[union-attr]
+        some = next(one for one, name in config.environments_of(dataset).items() if name == environment)
+        _, described = find(spec_files([repository(some)])[0], environment, images)  # type: ignore[arg-type]
+        found.add(suite(described, images))  # type: ignore[arg-type]
+    return found
 
 
 def _gates(config: Config, known: Assumptions, past: Past) -> Stage:
@@ -353,7 +367,7 @@ def _scores(config: Config, known: Assumptions, past: Past) -> Stage:
 
 def _shown(config: Config) -> Stage:
     shown = len(config.tables) + len(config.figures)
-    return Stage("tables, report", shown + 2, shown, inodes=INODES_PER_JOB * (shown + 2))
+    return Stage("tables and report", shown + 2, shown, inodes=INODES_PER_JOB * (shown + 2))
 
 
 def _table(stages: list[Stage]) -> Table:
