@@ -112,7 +112,9 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_published_image_becomes_a_sif_that_a_sandbox_runs(published: Published, images: Path):
+def test_published_image_becomes_a_sif_that_a_sandbox_runs_and_an_agent_works_in(
+    published: Published, fixed: Fixed, images: Path
+):
     said: list[str] = []
     record = pull_instance(INSTANCE, published.settings, images, said.append)
     assert (record.outcome, record.digest) == ("converted", published.digest)
@@ -124,6 +126,21 @@ def test_published_image_becomes_a_sif_that_a_sandbox_runs(published: Published,
         assert sandbox.run("echo changed >/testbed/hello && cat /testbed/hello").output == "changed\n"
     again = pull_instance(INSTANCE, published.settings, images, said.append)
     assert again == record and said == []
+    row = fixed.instance.model_copy(update={"instance_id": INSTANCE})
+    job = Job(row, 0, "policy", 1, *image_files(images, row))
+    assert job.layer is None
+    assert asyncio.run(read_and_write(job)) == ("first\n", "first\nmore\n")
+
+
+async def read_and_write(job: Job) -> tuple[str, str]:
+    """What an attempt finds in a file, before and after a command has changed it."""
+    with ThreadPoolExecutor(1) as threads:
+        workplace = Workplace(job, Limits(), threads)
+        try:
+            text = await workplace.read(ReadFile("hello"))
+            return text, (await workplace.execute(Execute("echo more >>hello; cat hello", 10))).output
+        finally:
+            await workplace.close()
 
 
 def test_missing_image_is_a_record(published: Published, images: Path):
@@ -275,24 +292,6 @@ def test_missing_image_is_a_row_of_the_ledger(published: Published, fixed: Fixed
     ledger = ledger_row(row, images, GradingSettings(), record)
     assert (ledger.passed, ledger.gold_outcome, ledger.layer_sha256) == (False, "environment_failure", "")
     assert "404, not found" in ledger.reason and record.image in ledger.reason
-
-
-def test_an_agent_reads_and_works_in_a_whole_image(published: Published, fixed: Fixed, images: Path):
-    row = fixed.instance.model_copy(update={"instance_id": INSTANCE})
-    pull_instance(INSTANCE, published.settings, images, print)
-    job = Job(row, 0, "policy", 1, *image_files(images, row))
-    assert job.layer is None
-
-    async def work() -> tuple[str, str]:
-        with ThreadPoolExecutor(1) as threads:
-            workplace = Workplace(job, Limits(), threads)
-            try:
-                text = await workplace.read(ReadFile("hello"))
-                return text, (await workplace.execute(Execute("echo more >>hello; cat hello", 10))).output
-            finally:
-                await workplace.close()
-
-    assert asyncio.run(work()) == ("first\n", "first\nmore\n")
 
 
 def test_images_that_cannot_be_split_are_named(images: Path, tmp_path: Path):

@@ -208,5 +208,5 @@ def test_the_definition_in_the_image_says_what_was_run(built: Built):
     command = [find_apptainer(), "inspect", "--deffile", str(built.environment)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     newer = built.rows["example__Ledger-2"].base_commit
-    assert said.startswith(f"# example__ledger-1.0-v1.0-py3.11: example/Ledger 1.0 at {newer}\n")
+    assert f"swedag.repository example/Ledger\n    swedag.version 1.0\n    swedag.commit {newer}\n" in said
     assert "python -m pip install -q -e ." in said and "libffi-dev" in said and "hello" in said

@@ -44,9 +44,13 @@ BELOW_CONDA = "bookworm"
 BUILD_TOOLS = ("build-essential", "libffi-dev", "python3-dev")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 DEFINITION = """\
-# {environment}: {repository} {version} at {commit}
 Bootstrap: localimage
 From: {os_image}
+
+%labels
+    swedag.repository {repository}
+    swedag.version {version}
+    swedag.commit {commit}
 
 %files
     {folder}/build /build
@@ -98,7 +102,6 @@ def main(
         (folder / "build").mkdir()
         python = set_up_python(repository, described, chosen, folder)
         text = DEFINITION.format(
-            environment=environment,
             repository=repository.repository,
             version=instance.version,
             commit=instance.base_commit,
