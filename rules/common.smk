@@ -194,19 +194,10 @@ def layers(instance_ids):
     return [f"results/images/instances/{name}.sqsh" for name in instance_ids]
 
 
-def gates(dataset):
-    """The ledger rows of a dataset's images, one file each, or one per shard where the images are published."""
-    if dataset in registry_datasets():
-        return image_shards(dataset, "gates")
-    return [
-        f"results/images/instances/{name}.json" for name in CONFIG.instance_ids(dataset)
-    ]
-
-
 def gate_files(dataset):
-    """The same for a command line, which may not hold a file for each instance."""
+    """The ledger rows of a dataset's images for a command line, which may not hold a file for each instance."""
     if dataset in registry_datasets():
-        return gates(dataset)
+        return CONFIG.gates(dataset)
     return ["results/images/instances"]
 
 
@@ -294,7 +285,7 @@ def set_environment(wildcards):
 
 
 def set_gates(wildcards):
-    return gates(CONFIG.rollouts[wildcards.set].dataset)
+    return CONFIG.gates(CONFIG.rollouts[wildcards.set].dataset)
 
 
 def set_gate_files(wildcards):
@@ -544,7 +535,7 @@ def named_targets():
 
 def all_gates():
     """Once each: instances may belong to several datasets."""
-    found = [gate for name in CONFIG.runnable_datasets() for gate in gates(name)]
+    found = [gate for name in CONFIG.runnable_datasets() for gate in CONFIG.gates(name)]
     return list(dict.fromkeys(found))
 
 

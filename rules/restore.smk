@@ -7,6 +7,8 @@ ruleorder:
     > synthesize
     > releases
     > instances
+    > registry_gates
+    > gate
     > rollouts
     > grade
     > attempts

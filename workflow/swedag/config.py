@@ -331,12 +331,20 @@ class Config(Block):
         further = [f"{used}@{name}" for used, name in scored if name != self.verifier_of(used)]
         return [*self.rollouts, *further]
 
+    def gates(self, dataset: str) -> list[str]:
+        """The ledger rows of a dataset's images: a file for each, or one for a shard where the images are published."""
+        if isinstance(getattr(self.datasets[dataset], "images", None), RegistrySettings):
+            shards = range(self.shards(dataset))
+            return [f"results/{self.run}/images/{dataset}/shard-{shard}.gates.jsonl" for shard in shards]
+        return [f"results/images/instances/{name}.json" for name in self.instance_ids(dataset)]
+
     def restorable(self) -> dict[str, Literal["file", "folder"]]:
         """Artifacts that a release may take the place of, and what each is. Tables and figures are always made."""
         results = f"results/{self.run}"
         scores = [(f"scores/{name}", used) for name, verifier in self.verifiers.items() for used in verifier.scores]
         files = [
             *(f"{results}/instances/{name}.jsonl" for name in self.datasets),
+            *(path for name in self.runnable_datasets() for path in self.gates(name)),
             *(
                 f"{results}/{kind}/{used}/runs-{first}-{last}/shard-{shard}.jsonl"
                 for kind, used in [*((k, s) for s in self.rollouts for k in ("rollouts", "grades")), *scores]
