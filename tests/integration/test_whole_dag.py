@@ -176,7 +176,8 @@ def test_the_lineage_of_a_cell_names_every_file_and_one_byte_changes_all_above_i
     beside = {f"{RESULTS}/tables/iterations.md", f"{RESULTS}/tables/iterations.tex"}
     beside |= {path for path in needed if path.endswith(".card.json")}
     assert named <= needed <= before.keys() | beside
-    assert all(node.sha256 for node in before.values()) and "workflow/swedag/grading/verdict.py" in before
+    assert all(node.sha256 and not node.changed for node in before.values())
+    assert "workflow/swedag/grading/verdict.py" in before
 
     # `above` by the table of inputs alone, without the hashes.
     source = next(path for path in sorted(named) if path.endswith("instances/train.jsonl"))

@@ -112,7 +112,7 @@ class Lineage:
         made_by = [record.rule, record.params] if record else []
         lineage = sha256(json.dumps([content, made_by, [[node.path, node.lineage] for node in below]]))
         before = (record.input_checksums or {}) if record else {}
-        changed = tuple(n.path for n in below if before.get(n.path) and n.sha256 and before[n.path] != n.sha256)
+        changed = tuple(n.path for n in below if n.sha256 and before.get(n.path) not in (None, f"sha256:{n.sha256}"))
         return Node(name, content, lineage, record, below, changed)
 
 
