@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from swedag.config import load
 from swedag.datasets.specs import EnvironmentSpec, RepositorySpec
+from swedag.datasets.step import PublishedSettings
 from swedag.errors import SwedagError
 from swedag.images.mirror import BuildSettings
 from swedag.images.spec import commands, conda_environment, find, set_up_python, suite
@@ -102,3 +104,24 @@ def test_commands_are_those_of_the_spec_in_their_order(folder):
         "make init",
     ]
     assert (folder / "build/constraints.txt").read_text() == "setuptools<66\n"
+
+
+def test_rows_that_the_plan_cannot_know_are_refused():
+    hub = {"kind": "hub", "repo": "a/b", "revision": "0" * 40}
+    for images in ({"source": "build"}, {"source": "registry", "slim": True}):
+        with pytest.raises(ValueError, match="is not known before they are fetched"):
+            PublishedSettings(kind="published", source=hub, ids=["a__b-1"], images=images)
+    PublishedSettings(kind="published", source=hub, ids=["a__b-1"], images={"source": "build", "environment": "x"})
+
+
+def test_datasets_that_share_an_environment_must_agree_on_it():
+    def config(**second):
+        rows = {"kind": "published", "source": {"kind": "file", "path": "tests/data/instances/swe_gym_moto.jsonl"}}
+        datasets = {"a": {"images": {"source": "build"}}, "b": {"images": {"source": "build"} | second}}
+        return load({"run": "x", "datasets": {name: rows | one for name, one in datasets.items()}}, ["x.yaml"])
+
+    names = {f"getmoto__moto-0.4-5.0-v{version}": "a" for version in ("4.1", "4.2", "5.0")}
+    assert config().spec_environments() == names
+    assert len(config(python="3.11").spec_environments()) == 6
+    with pytest.raises(SwedagError, match=r"datasets\.b\.images: the environment getmoto__moto-0\.4-5\.0-v4\.1 has"):
+        config(constraints=["boto3<1.40"]).spec_environments()
