@@ -119,6 +119,17 @@ def test_archives_that_reach_outside_or_are_none_are_refused(tmp_path):
     assert not (tmp_path / "to/outside").exists() and not (tmp_path / "to/folder").exists()
 
 
+def test_archives_with_links_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "link.tar", "w") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        tar.addfile(link)
+    source = tmp_path / "link.tar"
+    with pytest.raises(SwedagError, match="'link' is not a file or folder"):
+        main(settings(source, source.read_bytes()), tmp_path / "folder", folder=True)
+    assert not (tmp_path / "folder").exists()
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

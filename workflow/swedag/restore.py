@@ -9,7 +9,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
@@ -116,11 +116,12 @@ def _response(url: str) -> Iterator[Iterator[bytes]]:
 
 
 def unpack(source: str, archive: Path, folder: Path) -> None:
-    """Unpack a tar archive, compressed or not. What would land outside the folder, and special files, are refused."""
+    """Unpack a tar archive of files and folders, compressed or not; links, special files and outer paths are refused."""
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+            for member in tar:
+                _place(tar, member, folder)
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise SwedagError(f"{source}: cannot be unpacked as a tar archive: {error}") from error
     # An archive of the folder itself, rather than of what it holds.
     inside = [path for path in folder.iterdir() if path != archive]
@@ -128,3 +129,19 @@ def unpack(source: str, archive: Path, folder: Path) -> None:
         for path in inside[0].iterdir():
             shutil.move(path, folder / path.name)
         inside[0].rmdir()
+
+
+def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    # Python's own filters came with 3.11.4, and distributions have older ones.
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+        raise ValueError(f"{member.name!r} is not a file or folder inside of it")
+    place = folder / path
+    if member.isdir():
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    content = tar.extractfile(member)
+    assert content is not None
+    with content, place.open("xb") as out:
+        shutil.copyfileobj(content, out)
