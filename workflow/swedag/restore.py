@@ -116,7 +116,7 @@ def _response(url: str) -> Iterator[Iterator[bytes]]:
 
 
 def unpack(source: str, archive: Path, folder: Path) -> None:
-    """Unpack a tar archive of files and folders, compressed or not; links, special files and outer paths are refused."""
+    """Unpack a tar archive of files and folders, compressed or not; links and outer paths are refused."""
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
