@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PYTHON
 # The tools that the set-up made come first, then whatever the machine has.
-export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.apptainer/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.apptainer/bin:$(CURDIR)/.registry/bin
 export PYTHONPATH := workflow
 SHELL := /bin/bash
 
@@ -25,6 +25,7 @@ run:
 	@swedag summary --run-dir results/demo
 
 test: setup lint ## every test: unit, workflow, and integration on real Apptainer, vLLM and TRL
+	@envs/install-registry.sh
 	@python -m pytest tests
 
 unit: ## the tests that take seconds
@@ -51,4 +52,4 @@ benchmarks: setup ## sandboxes beside other systems', grading beside bare tests 
 	@python -m tests.benchmarks.grading_throughput
 
 clean: ## everything that was made here, results too
-	rm -rf .venv .venv-tools .apptainer .snakemake results/*/ logs benchmarks
+	rm -rf .venv .venv-tools .apptainer .registry .snakemake results/*/ logs benchmarks

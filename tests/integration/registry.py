@@ -1,6 +1,6 @@
 """A real registry on loopback (Debian's docker-registry) and images pushed to it without Docker, layer by layer.
 
-`apt-get install --no-install-recommends docker-registry` brings it; tests that need it are skipped where it is absent.
+`make test` brings it where it can (envs/install-registry.sh); tests that need it are skipped where it is absent.
 """
 
 import hashlib
