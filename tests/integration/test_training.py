@@ -102,16 +102,20 @@ def test_the_same_seed_gives_the_same_weights(blank: Path, conversations: Path, 
     assert digest(tmp_path) == digest(undisturbed)
 
 
-def test_killed_and_resumed_ends_in_the_same_weights(
-    blank: Path, conversations: Path, undisturbed: Path, tmp_path: Path
+@pytest.mark.parametrize("packing", [False, True])
+def test_killed_in_the_second_epoch_and_resumed_ends_in_the_same_weights(
+    blank: Path, conversations: Path, tmp_path: Path, packing: bool
 ):
+    recipe = {"max_steps": 30, "packing": packing}
+    undisturbed = tmp_path / "undisturbed"
+    subprocess.run(command(blank, conversations, undisturbed, **recipe), check=True, capture_output=True)
     process = subprocess.Popen(
-        command(blank, conversations, tmp_path),
+        command(blank, conversations, tmp_path, **recipe),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while not list(tmp_path.glob("work/*/checkpoint-6/trainer_state.json")):
+    while not list(tmp_path.glob("work/*/checkpoint-18/trainer_state.json")):
         try:
             process.wait(0.01)
         except subprocess.TimeoutExpired:
@@ -120,7 +124,7 @@ def test_killed_and_resumed_ends_in_the_same_weights(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out").exists()
-    done = subprocess.run(command(blank, conversations, tmp_path), check=True, capture_output=True, text=True)
+    done = subprocess.run(command(blank, conversations, tmp_path, **recipe), check=True, capture_output=True, text=True)
     assert digest(tmp_path) == digest(undisturbed)
     curves = [path.read_text() for path in (tmp_path / "out/training.jsonl", undisturbed / "out/training.jsonl")]
     assert curves[0] == curves[1]

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -141,7 +142,6 @@ def make_trainer(
     import trl.trainer.utils
     from datasets import Dataset
     from transformers import AutoTokenizer
-    from transformers.trainer_pt_utils import LengthGroupedSampler
     from trl import SFTConfig, SFTTrainer
 
     gpu = torch.cuda.is_available()
@@ -188,10 +188,31 @@ def make_trainer(
         peft_config=_lora(chosen.lora),
     )
     if not chosen.packing:
-        # Rows of like length stand together. The trainer's own sampler of this kind depends on the number of processes.
         lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
-        trainer._get_train_sampler = lambda dataset=None: LengthGroupedSampler(chosen.global_batch, lengths=lengths)
+        order = ByLength(lengths, chosen.global_batch, chosen.seed, lambda: int((trainer.state.epoch or 0) + 1e-6))
+        trainer._get_train_sampler = lambda dataset=None: order
     return trainer
+
+
+class ByLength:
+    """Rows of like length stand together, in an order that the seed and the epoch alone decide.
+
+    The trainer's own sampler of this kind draws from the global random state, so that its order depends on the number
+    of processes, and in later epochs on whether the run was resumed.
+    """
+
+    def __init__(self, lengths: list[int], batch: int, seed: int, epoch: Callable[[], int]) -> None:
+        self._lengths, self._batch, self._seed, self._epoch = lengths, batch, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        import torch
+        from transformers.trainer_pt_utils import get_length_grouped_indices
+
+        generator = torch.Generator().manual_seed(self._seed + self._epoch())
+        return iter(get_length_grouped_indices(self._lengths, self._batch, generator=generator))
 
 
 def last_checkpoint(work: Path) -> str | None:
