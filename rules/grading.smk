@@ -1,6 +1,27 @@
 # Grades: every patch of a rollout shard, applied and tested in a fresh sandbox; then one table of attempts per set.
 
 
+def set_gates(wildcards):
+    return CONFIG.gates(CONFIG.rollouts[wildcards.set].dataset)
+
+
+def set_gate_files(wildcards):
+    return gate_files(CONFIG.rollouts[wildcards.set].dataset)
+
+
+def set_shards(kind):
+    def of_set(wildcards):
+        return shards(kind, [wildcards.set])
+
+    return of_set
+
+
+def set_scores(wildcards):
+    """Scores of the verifier that the table is named after, else of the first that scores the set."""
+    verifier = wildcards.judged.removeprefix("@") or CONFIG.verifier_of(wildcards.set)
+    return shards(f"scores/{verifier}", [wildcards.set]) if verifier else []
+
+
 rule grade:
     input:
         code=code("grading.step"),

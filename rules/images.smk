@@ -1,4 +1,124 @@
 # Images: operating system -> environment -> one thin layer per instance, and the gate that each instance must pass.
+from pathlib import Path
+
+from swedag.datasets.specs import spec_files
+from swedag.images.spec import find, suite
+
+SPEC_ENVIRONMENTS = CONFIG.spec_environments()
+SLIM_ENVIRONMENTS = CONFIG.slim_environments()
+
+
+def environment_settings(wildcards):
+    return settings(CONFIG.environments[wildcards.environment])
+
+
+def environment_os(wildcards):
+    return f"results/images/os/{CONFIG.environments[wildcards.environment].suite}.sif"
+
+
+def spec_file(environment):
+    """The spec of config/specs that describes an environment."""
+    return str(spec_files([spec_repository(environment)])[0])
+
+
+def spec_repository(environment):
+    """owner__name, as ids begin with it."""
+    members = CONFIG.environments_of(SPEC_ENVIRONMENTS[environment])
+    some = next(name for name, one in members.items() if one == environment)
+    return some.rpartition("-")[0]
+
+
+def slim_images(wildcards):
+    """Whole images of an environment; those that are missing are known when they have been pulled."""
+    members = CONFIG.environments_of(SLIM_ENVIRONMENTS[wildcards.environment])
+    return [
+        f"results/images/instances/{name}.sif"
+        for name, environment in members.items()
+        if environment == wildcards.environment
+    ]
+
+
+def slim_pulls(wildcards):
+    return image_shards(SLIM_ENVIRONMENTS[wildcards.environment], "pulls")
+
+
+def spec_images(environment):
+    return CONFIG.datasets[SPEC_ENVIRONMENTS[environment]].images
+
+
+def spec_settings(wildcards):
+    images = spec_images(wildcards.environment)
+    chosen = images.model_dump(mode="json", include={"source", "python", "constraints"})
+    return json.dumps(chosen, sort_keys=True)
+
+
+def spec_source(wildcards):
+    return spec_file(wildcards.environment)
+
+
+def spec_instances(wildcards):
+    return instances_file(SPEC_ENVIRONMENTS[wildcards.environment])
+
+
+def spec_mirror(wildcards):
+    return mirrors_of([spec_repository(wildcards.environment)])
+
+
+def spec_os(wildcards):
+    images = spec_images(wildcards.environment)
+    file = Path(spec_file(wildcards.environment))
+    _, described = find(file, wildcards.environment, images)
+    return f"results/images/os/{suite(described, images)}.sif"
+
+
+def instance_dataset(wildcards):
+    return instances_file(CONFIG.dataset_of(wildcards.instance))
+
+
+def mirror_url(wildcards):
+    """Where a repository is cloned from: as the first dataset says that builds layers from it, or from GitHub."""
+    repo = wildcards.repository.replace("__", "/")
+    named = [
+        dataset.images.mirror.replace("{repo}", repo)
+        for name, dataset in CONFIG.datasets.items()
+        if dataset.kind == "published"
+        and dataset.images
+        and dataset.images.source == "build"
+        and any(
+            one.startswith(f"{wildcards.repository}-")
+            for one in CONFIG.instance_ids(name)
+        )
+    ]
+    return [*named, f"https://github.com/{repo}.git"][0]
+
+
+def pull_settings(wildcards):
+    return settings(CONFIG.datasets[wildcards.dataset].images)
+
+
+def pull_members(wildcards):
+    return CONFIG.shard(wildcards.dataset, int(wildcards.shard))
+
+
+def instance_environment(wildcards):
+    members = CONFIG.environments_of(CONFIG.dataset_of(wildcards.instance))
+    return environment_image(members[wildcards.instance])
+
+
+def instance_written(wildcards):
+    """What installing the repository wrote in /testbed, where its environment is that of a spec."""
+    members = CONFIG.environments_of(CONFIG.dataset_of(wildcards.instance))
+    environment = members[wildcards.instance]
+    if environment not in SPEC_ENVIRONMENTS:
+        return []
+    return f"results/images/envs/{environment}.testbed.tar"
+
+
+def instance_source(wildcards):
+    dataset = CONFIG.datasets[CONFIG.dataset_of(wildcards.instance)]
+    if dataset.kind == "published":
+        return f"results/images/mirrors/{wildcards.instance.rpartition('-')[0]}.git"
+    return f"results/images/sources/{dataset.source_of(wildcards.instance)}.tar.gz"
 
 
 rule images:

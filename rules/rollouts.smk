@@ -1,6 +1,42 @@
 # Rollouts: a block of runs of a rollout set on a shard of instances, sampled from one vLLM server; or published ones.
 
 
+def imported(wildcards):
+    return CONFIG.imports[wildcards.imported]
+
+
+def import_rows(wildcards):
+    return imported(wildcards).source.rows_file()
+
+
+def import_instances(wildcards):
+    return instances_file(imported(wildcards).dataset)
+
+
+def import_policy(wildcards):
+    return imported(wildcards).policy
+
+
+def import_on_unknown(wildcards):
+    return imported(wildcards).on_unknown
+
+
+def import_words(wildcards):
+    return imported(wildcards).words
+
+
+def set_settings(wildcards):
+    return settings(CONFIG.rollouts[wildcards.set].settings)
+
+
+def set_policy(wildcards):
+    return CONFIG.rollouts[wildcards.set].policy
+
+
+def set_model(wildcards):
+    return model_folder(CONFIG.rollouts[wildcards.set].policy)
+
+
 rule rollouts:
     input:
         code=code("rollouts"),
