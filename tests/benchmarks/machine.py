@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from swedag.apptainer import find_apptainer, run_tool
+from swedag.errors import SwedagError
 
 
 def describe() -> dict[str, str]:
@@ -18,11 +19,18 @@ def describe() -> dict[str, str]:
         "memory": f"{int(memory[0].split()[1]) >> 20} GiB",
         "kernel": platform.release(),
         "user": "root" if os.geteuid() == 0 else "unprivileged",
-        "Apptainer": run_tool("Apptainer", find_apptainer(), "--version").split()[-1],
+        "Apptainer": _apptainer(),
         "Python": platform.python_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "load average at the start": load(),
     }
+
+
+def _apptainer() -> str:
+    try:
+        return run_tool("Apptainer", find_apptainer(), "--version").split()[-1]
+    except SwedagError:
+        return "none"
 
 
 def cores() -> int:

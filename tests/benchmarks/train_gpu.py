@@ -3,10 +3,11 @@
     .venv-tools/bin/python -m tests.benchmarks.train_gpu --size 7B      # the Python that has TRL; `--size toy` on CPUs
 
 A randomly initialised model of Qwen2.5-Coder's shape is trained by swedag's own trainer on packed conversations, once
-for each variant: as configured by default, then with what was tuned. The matrix rate is measured in the same call, by
-products of large matrices. Counted are the operations of forward and backward pass (Chowdhery et al., PaLM, appendix B):
-attention within documents and backwards only, the output layer on learnt tokens only, no recomputation; with adapters
-no gradients of frozen weights. Out: results/benchmarks/train_gpu.{md,json}; a variant that does not fit says so.
+for each variant: as the libraries have it, then with what was tuned, one thing after the other; the last loss says that
+they compute the same. The matrix rate is measured in the same call, by products of large matrices. Counted are the
+operations of forward and backward pass (Chowdhery et al., PaLM, appendix B): attention within documents and backwards
+only, the output layer on learnt tokens only, no recomputation; with adapters no gradients of frozen weights. Out, after
+each variant: results/benchmarks/train_gpu.{md,json}; a variant that does not fit says so.
 """
 
 import gc
@@ -21,8 +22,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich.progress import track
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
+from transformers.trainer_utils import SaveStrategy
 from trl.trainer.utils import compute_flops_per_token
 
 from swedag.artifacts import write_json, write_text
@@ -40,14 +43,20 @@ SHAPES = {
     "3B": (2048, 11008, 36, 16, 2, 151936, True),
     "7B": (3584, 18944, 28, 28, 4, 152064, False),
 }
+PLAIN = {"attention": "sdpa", "fused_layers": False}
+TUNED = {"attention": "varlen", "fused_layers": True}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "full": {},
-    "full, flex attention": {"attention": "flex_attention"},
-    "full, flex attention, activations kept": {"attention": "flex_attention", "gradient_checkpointing": False},
-    "LoRA": {"lora": LoraSettings()},
-    "LoRA, flex attention": {"lora": LoraSettings(), "attention": "flex_attention"},
+    "full": {} if not GPU else PLAIN,
+    "full, flex attention": PLAIN | {"attention": "flex_attention"},
+    "full, varlen attention": PLAIN | {"attention": "varlen"},
+    "full, varlen, fused layers": TUNED,
+    "full, varlen, fused, 3/4 recomputed": TUNED | {"recompute": 0.75},
+    "full, varlen, fused, 1/2 recomputed": TUNED | {"recompute": 0.5},
+    "LoRA": {"lora": LoraSettings()} | (PLAIN if GPU else {}),
+    "LoRA, varlen, fused layers": TUNED | {"lora": LoraSettings()},
+    "LoRA, varlen, fused, 1/2 recomputed": TUNED | {"lora": LoraSettings(), "recompute": 0.5},
 }
-HEAD = ["variant", "tokens/s", "MFU", "s per step", "memory, GiB"]
+HEAD = ["variant", "tokens/s", "MFU", "s per step", "memory, GiB", "last loss"]
 
 
 def main(
@@ -67,24 +76,27 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         model = random_model(Path(folder) / "model", size, tokens)
         rows = conversations(tokens, batch * (steps + 2))
-        for name in only or [name for name in VARIANTS if GPU or "attention" not in VARIANTS[name]]:
+        for name in track(only or [name for name in VARIANTS if GPU or "attention" not in VARIANTS[name]], "Variants"):
             chosen = TrainingSettings(
                 **{"max_steps": steps + 2, "global_batch": batch, "max_length": tokens, "save_steps": 10**6},
                 **VARIANTS[name],
             )
             found[name] = measured(chosen, model, rows, Path(folder) / "work", rate)
-    lines = [[name, *cells(row)] for name, row in found.items()]
-    head = f"{size}, {tokens} tokens x {batch}, {state['device']}, matrix rate {rate / 1e12:.1f} TFLOP/s"
-    text = f"{head}\n\n{machine.table(HEAD, lines)}\n"
-    write_text(output / "train_gpu.md", text)
-    write_json(output / "train_gpu.json", {"machine": state, "size": size, "matrix_rate": rate, "variants": found})
+            lines = [[name, *cells(row)] for name, row in found.items()]
+            head = f"{size}, {tokens} tokens x {batch}, {state['device']}, matrix rate {rate / 1e12:.1f} TFLOP/s"
+            text = f"{head}\n\n{machine.table(HEAD, lines)}\n"
+            write_text(output / "train_gpu.md", text)
+            write_json(
+                output / "train_gpu.json", {"machine": state, "size": size, "matrix_rate": rate, "variants": found}
+            )
     print(text)
 
 
 def cells(row: dict[str, Any]) -> list[str]:
     if "problem" in row:
-        return [row["problem"], "", "", ""]
-    return [f"{row['tokens_per_s']:.0f}", f"{row['mfu']:.1%}", f"{row['s_per_step']:.2f}", f"{row['memory_gib']:.1f}"]
+        return [row["problem"], "", "", "", ""]
+    speed = [f"{row['tokens_per_s']:.0f}", f"{row['mfu']:.1%}", f"{row['s_per_step']:.2f}"]
+    return [*speed, f"{row['memory_gib']:.1f}", f"{row['loss']:.4f}"]
 
 
 def matrix_rate() -> float:
@@ -166,8 +178,10 @@ def measured(chosen: TrainingSettings, model: Path, rows: list[Any], work: Path,
     try:
         trainer = make_trainer(chosen, model, rows, work)
         trainer.add_callback(clock)
+        trainer.args.save_strategy = SaveStrategy.NO
         trainer.train()
         sequences = trainer.train_dataset[:]
+        losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
         operations = operations_per_token(trainer.model.config, sequences, chosen.lora is not None)
     except torch.OutOfMemoryError:
         return {"problem": "out of memory"}
@@ -182,6 +196,7 @@ def measured(chosen: TrainingSettings, model: Path, rows: list[Any], work: Path,
         "tokens_per_s": size / seconds,
         "mfu": size / seconds * operations / rate,
         "s_per_step": seconds,
+        "loss": losses[-1],
         "memory_gib": torch.cuda.max_memory_allocated() / 2**30 if GPU else 0.0,
     }
 

@@ -148,7 +148,7 @@ def test_two_processes_make_the_steps_of_one(
 
 
 def test_adapters_are_merged_into_a_whole_model(blank: Path, conversations: Path, tmp_path: Path) -> None:
-    recipe = {"lora": {"rank": 4, "alpha": 8}, "gradient_checkpointing": True, "packing": True, "learning_rate": 1e-2}
+    recipe = {"lora": {"rank": 4, "alpha": 8}, "recompute": 0.5, "packing": True, "learning_rate": 1e-2}
     done = subprocess.run(command(blank, conversations, tmp_path, **recipe), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(tmp_path)[-1] < losses(tmp_path)[0]

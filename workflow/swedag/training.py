@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
+from swedag import packed_attention
 from swedag.artifacts import replacing_directory, sha256, sha256_file
 from swedag.chat_template import marked
 from swedag.errors import SwedagError
@@ -55,12 +56,20 @@ class TrainingSettings(BaseModel):
     max_length: int = Field(32768, ge=8, description="Tokens of a sequence; what is longer is cut at its end")
     packing: bool = Field(True, description="Put several conversations into one sequence, which do not see each other")
     lora: LoraSettings | None = Field(None, description="Train adapters; null for all weights")
-    gradient_checkpointing: bool | None = Field(
-        None, description="Recompute activations instead of keeping them; null: on GPUs, not on CPUs"
-    )
-    attention: Literal["sdpa", "flex_attention", "flash_attention_2", "eager"] | None = Field(
+    recompute: float | None = Field(
         None,
-        description="transformers' attention; null: its default. flex_attention skips what packed rows do not see",
+        ge=0,
+        le=1,
+        description="Share of the layers whose activations are computed again in the backward pass and not kept; null: "
+        "all on GPUs, none on CPUs",
+    )
+    attention: Literal["varlen", "sdpa", "flex_attention", "flash_attention_2", "eager"] | None = Field(
+        None,
+        description="varlen: PyTorch's flash kernels within each document of a packed sequence, on GPUs; others: "
+        "transformers'. null: varlen where it can be had, else transformers' default",
+    )
+    fused_layers: bool | None = Field(
+        None, description="Norms, rotary embeddings and activations by Liger's kernels; null: on GPUs, not on CPUs"
     )
     seed: int = Field(42, ge=0, description="Seed of the order of rows and of dropout")
     save_steps: int = Field(100, ge=1, description="Steps between the checkpoints that a killed run continues from")
@@ -145,8 +154,7 @@ def make_trainer(
     from trl import SFTConfig, SFTTrainer
 
     gpu = torch.cuda.is_available()
-    if chosen.attention == "flex_attention" and not gpu:
-        raise SwedagError("attention: PyTorch trains with flex_attention on GPUs alone; set it to null")
+    recompute, attention, fused_layers = _kernels(chosen, gpu)
     if not gpu:
         torch.set_num_threads(chosen.threads)
         # TRL scores the learnt positions alone where it has Triton, and all elsewhere; the former is far less work.
@@ -170,11 +178,12 @@ def make_trainer(
             assistant_only_loss=True,
             model_init_kwargs={
                 "dtype": "bfloat16" if gpu else "float32",
-                **({"attn_implementation": chosen.attention} if chosen.attention else {}),
+                **({"attn_implementation": attention} if attention else {}),
             },
             bf16=gpu,
             use_cpu=not gpu,
-            gradient_checkpointing=gpu if chosen.gradient_checkpointing is None else chosen.gradient_checkpointing,
+            gradient_checkpointing=recompute > 0,
+            use_liger_kernel=fused_layers,
             seed=chosen.seed,
             save_steps=chosen.save_steps,
             save_total_limit=2,
@@ -187,11 +196,44 @@ def make_trainer(
         processing_class=tokenizer,
         peft_config=_lora(chosen.lora),
     )
+    if 0 < recompute < 1:
+        trainer.add_callback(_keep_activations(recompute))
     if not chosen.packing:
         lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
         order = ByLength(lengths, chosen.global_batch, chosen.seed, lambda: int((trainer.state.epoch or 0) + 1e-6))
         trainer._get_train_sampler = lambda dataset=None: order
     return trainer
+
+
+def _kernels(chosen: TrainingSettings, gpu: bool) -> tuple[float, str | None, bool]:
+    """Share of layers to recompute, attention, whether layers are fused: as chosen, or what suits the machine."""
+    attention = chosen.attention
+    if attention == "flex_attention" and not gpu:
+        raise SwedagError("attention: PyTorch trains with flex_attention on GPUs alone; set it to null")
+    if attention == packed_attention.NAME and not (gpu and chosen.packing):
+        raise SwedagError("attention: varlen is for packed sequences on GPUs; set it to null")
+    if chosen.fused_layers and not gpu:
+        raise SwedagError("fused_layers: Liger's kernels run on GPUs alone; set it to null")
+    if attention is None and gpu and chosen.packing:
+        attention = packed_attention.NAME
+    if attention == packed_attention.NAME:
+        packed_attention.register()
+    recompute = float(gpu) if chosen.recompute is None else chosen.recompute
+    return recompute, attention, gpu if chosen.fused_layers is None else chosen.fused_layers
+
+
+def _keep_activations(recompute: float) -> Any:
+    """A callback that turns recomputation off again in the last layers, so that this share of all is recomputed."""
+    from transformers import TrainerCallback
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    class KeepActivations(TrainerCallback):
+        def on_train_begin(self, *unused: Any, model: Any, **others: Any) -> None:
+            layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+            for layer in layers[round(recompute * len(layers)) :]:
+                layer.gradient_checkpointing = False
+
+    return KeepActivations()
 
 
 class ByLength:
