@@ -207,7 +207,7 @@ def make_trainer(
 
 def _kernels(chosen: TrainingSettings, gpu: bool) -> tuple[float, str | None, bool]:
     """Share of layers to recompute, attention, whether layers are fused: as chosen, or what suits the machine."""
-    attention = chosen.attention
+    attention: str | None = chosen.attention
     if attention == "flex_attention" and not gpu:
         raise SwedagError("attention: PyTorch trains with flex_attention on GPUs alone; set it to null")
     if attention == packed_attention.NAME and not (gpu and chosen.packing):
@@ -227,13 +227,12 @@ def _keep_activations(recompute: float) -> Any:
     from transformers import TrainerCallback
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    class KeepActivations(TrainerCallback):
-        def on_train_begin(self, *unused: Any, model: Any, **others: Any) -> None:
-            layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
-            for layer in layers[round(recompute * len(layers)) :]:
-                layer.gradient_checkpointing = False
+    def on_train_begin(self: Any, *unused: Any, model: Any, **others: Any) -> None:
+        layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+        for layer in layers[round(recompute * len(layers)) :]:
+            layer.gradient_checkpointing = False
 
-    return KeepActivations()
+    return type("KeepActivations", (TrainerCallback,), {"on_train_begin": on_train_begin})
 
 
 class ByLength:
