@@ -46,7 +46,7 @@ SHAPES = {
 PLAIN = {"attention": "sdpa", "fused_layers": False}
 TUNED = {"attention": "varlen", "fused_layers": True}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "full": {} if not GPU else PLAIN,
+    "full": PLAIN if GPU else {},
     "full, flex attention": PLAIN | {"attention": "flex_attention"},
     "full, varlen attention": PLAIN | {"attention": "varlen"},
     "full, varlen, fused layers": TUNED,

@@ -11,10 +11,12 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import trl
 
+from swedag import packed_attention
 from swedag.training import TrainingSettings, make_trainer
 
 QWEN = Path(trl.__file__).parent / "chat_templates/qwen2_5.jinja"
@@ -69,6 +71,7 @@ def isolation(model: Path, conversations: list[Any], work: Path) -> dict[str, fl
     network = trainer.model.eval()
     with torch.no_grad():
         packed = network(**batch).logits[0]
+        by_documents = through_documents(network, batch)
         joined = network(input_ids=batch["input_ids"]).logits[0]
         starts = [0, *itertools.accumulate(row["seq_lengths"])]
         alone = torch.cat(
@@ -77,8 +80,33 @@ def isolation(model: Path, conversations: list[Any], work: Path) -> dict[str, fl
     return {
         "documents": len(row["seq_lengths"]),
         "packed": float((packed - alone).abs().max()),
+        "varlen": float((by_documents - alone).abs().max()),
         "joined": float((joined - alone).abs().max()),
     }
+
+
+def through_documents(network: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """Logits with `attention: varlen`. Its kernels are for GPUs: in their place stands what their documentation says
+    that they compute, one document after the other."""
+
+    def computed(query: Any, key: Any, value: Any, ends: Any, key_ends: Any, *longest: int, **options: Any) -> Any:
+        assert options["window_size"] == (-1, 0) and list(longest) == [int(ends.diff().max())] * 2
+        assert options["enable_gqa"] and torch.equal(ends, key_ends)
+        parts = [
+            torch.nn.functional.scaled_dot_product_attention(
+                *(one[start:end].transpose(0, 1) for one in (query, key, value)),
+                is_causal=True, scale=options["scale"], enable_gqa=True,
+            ).transpose(0, 1)
+            for start, end in itertools.pairwise(ends.tolist())
+        ]  # fmt: skip
+        return torch.cat(parts)
+
+    packed_attention.register()
+    network.set_attn_implementation(packed_attention.NAME)
+    with patch("torch.nn.attention.varlen.varlen_attn", computed):
+        logits = network(**batch).logits[0]
+    network.set_attn_implementation("sdpa")
+    return logits
 
 
 if __name__ == "__main__":

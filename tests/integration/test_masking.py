@@ -135,6 +135,7 @@ def test_packed_neighbours_do_not_see_each_other(seen: dict[str, Any]) -> None:
     isolation = seen["isolation"]
     assert isolation["documents"] >= 3
     assert isolation["packed"] < 1e-4
+    assert isolation["varlen"] < 1e-4
     assert isolation["joined"] > 0.1  # what they would be if they did
 
 

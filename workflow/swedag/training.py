@@ -66,10 +66,10 @@ class TrainingSettings(BaseModel):
     attention: Literal["varlen", "sdpa", "flex_attention", "flash_attention_2", "eager"] | None = Field(
         None,
         description="varlen: PyTorch's flash kernels within each document of a packed sequence, on GPUs; others: "
-        "transformers'. null: varlen where it can be had, else transformers' default",
+        "transformers'. null: transformers' default, which builds a mask of length² for each packed sequence",
     )
-    fused_layers: bool | None = Field(
-        None, description="Norms, rotary embeddings and activations by Liger's kernels; null: on GPUs, not on CPUs"
+    fused_layers: bool = Field(
+        False, description="Norms, rotary embeddings and activations by Liger's kernels, on GPUs"
     )
     seed: int = Field(42, ge=0, description="Seed of the order of rows and of dropout")
     save_steps: int = Field(100, ge=1, description="Steps between the checkpoints that a killed run continues from")
@@ -154,7 +154,8 @@ def make_trainer(
     from trl import SFTConfig, SFTTrainer
 
     gpu = torch.cuda.is_available()
-    recompute, attention, fused_layers = _kernels(chosen, gpu)
+    _check_kernels(chosen, gpu)
+    recompute = float(gpu) if chosen.recompute is None else chosen.recompute
     if not gpu:
         torch.set_num_threads(chosen.threads)
         # TRL scores the learnt positions alone where it has Triton, and all elsewhere; the former is far less work.
@@ -178,12 +179,12 @@ def make_trainer(
             assistant_only_loss=True,
             model_init_kwargs={
                 "dtype": "bfloat16" if gpu else "float32",
-                **({"attn_implementation": attention} if attention else {}),
+                **({"attn_implementation": chosen.attention} if chosen.attention else {}),
             },
             bf16=gpu,
             use_cpu=not gpu,
             gradient_checkpointing=recompute > 0,
-            use_liger_kernel=fused_layers,
+            use_liger_kernel=chosen.fused_layers,
             seed=chosen.seed,
             save_steps=chosen.save_steps,
             save_total_limit=2,
@@ -205,21 +206,15 @@ def make_trainer(
     return trainer
 
 
-def _kernels(chosen: TrainingSettings, gpu: bool) -> tuple[float, str | None, bool]:
-    """Share of layers to recompute, attention, whether layers are fused: as chosen, or what suits the machine."""
-    attention: str | None = chosen.attention
-    if attention == "flex_attention" and not gpu:
+def _check_kernels(chosen: TrainingSettings, gpu: bool) -> None:
+    if chosen.attention == "flex_attention" and not gpu:
         raise SwedagError("attention: PyTorch trains with flex_attention on GPUs alone; set it to null")
-    if attention == packed_attention.NAME and not (gpu and chosen.packing):
-        raise SwedagError("attention: varlen is for packed sequences on GPUs; set it to null")
-    if chosen.fused_layers and not gpu:
-        raise SwedagError("fused_layers: Liger's kernels run on GPUs alone; set it to null")
-    if attention is None and gpu and chosen.packing:
-        attention = packed_attention.NAME
-    if attention == packed_attention.NAME:
+    if chosen.attention == packed_attention.NAME:
+        if not (gpu and chosen.packing):
+            raise SwedagError("attention: varlen is for packed sequences on GPUs; set it to null")
         packed_attention.register()
-    recompute = float(gpu) if chosen.recompute is None else chosen.recompute
-    return recompute, attention, gpu if chosen.fused_layers is None else chosen.fused_layers
+    if chosen.fused_layers and not gpu:
+        raise SwedagError("fused_layers: Liger's kernels run on GPUs alone; set it to false")
 
 
 def _keep_activations(recompute: float) -> Any:
