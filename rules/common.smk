@@ -79,11 +79,39 @@ def shards(kind, sets):
 def shards_of(kind, name):
     if name in CONFIG.imports:
         return [f"{RESULTS}/imports/{name}/{kind}.jsonl"]
-    return [
-        f"{RESULTS}/{kind}/{name}/runs-{first}-{last}/shard-{shard}.jsonl"
-        for first, last in CONFIG.rollouts[name].blocks()
-        for shard in range(CONFIG.shards(CONFIG.rollouts[name].dataset))
-    ]
+    blocks, numbers = blocks_and_shards(name)
+    of_set = f"{RESULTS}/{kind}/{name.removesuffix('.first')}"
+    return [f"{of_set}/runs-{b}/shard-{n}.jsonl" for b in blocks for n in numbers]
+
+
+def blocks_and_shards(name):
+    """SET.first has the first block alone."""
+    made = CONFIG.rollouts[name.removesuffix(".first")]
+    blocks = [f"{first}-{last}" for first, last in made.blocks()]
+    return blocks[:1] if name.endswith(".first") else blocks, range(
+        CONFIG.shards(made.dataset)
+    )
+
+
+def shard_words(kind, sets):
+    """The same files for a command line, in the same order: patterns that bash expands, as thousands of paths are more
+    than one argument may hold."""
+    words = []
+    for name in sets:
+        if name in CONFIG.imports:
+            words += shards_of(kind, name)
+        else:
+            blocks, numbers = map(alternatives, blocks_and_shards(name))
+            of_set = f"{RESULTS}/{kind}/{name.removesuffix('.first')}"
+            words.append(f"{of_set}/runs-{blocks}/shard-{numbers}.jsonl")
+    return " ".join(words)
+
+
+def alternatives(parts):
+    """What bash expands to each of `parts`; a brace around a single one would stand for itself."""
+    if isinstance(parts, range) and len(parts) > 1:
+        return f"{{{parts[0]}..{parts[-1]}}}"
+    return f"{{{','.join(parts)}}}" if len(parts) > 1 else str(parts[0])
 
 
 def set_instances(wildcards):

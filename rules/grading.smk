@@ -9,17 +9,30 @@ def set_gate_files(wildcards):
     return gate_files(CONFIG.rollouts[wildcards.set].dataset)
 
 
-def set_shards(kind):
+def set_shards(of, kind):
+    """Files of the set, or words that stand for them, by `of`."""
+
     def of_set(wildcards):
-        return shards(kind, [wildcards.set])
+        return of(kind, [wildcards.set + wildcards.first_run])
 
     return of_set
 
 
+def set_verifier(wildcards):
+    """The verifier that the table is named after, else the first that scores the set; run 0 alone leaves no choice."""
+    first = None if wildcards.first_run else CONFIG.verifier_of(wildcards.set)
+    return wildcards.judged.removeprefix("@") or first
+
+
 def set_scores(wildcards):
-    """Scores of the verifier that the table is named after, else of the first that scores the set."""
-    verifier = wildcards.judged.removeprefix("@") or CONFIG.verifier_of(wildcards.set)
+    verifier = set_verifier(wildcards)
     return shards(f"scores/{verifier}", [wildcards.set]) if verifier else []
+
+
+def set_scores_option(wildcards):
+    verifier = set_verifier(wildcards)
+    words = shard_words(f"scores/{verifier}", [wildcards.set]) if verifier else ""
+    return f"--scores {words}" if words else ""
 
 
 rule grade:
@@ -53,21 +66,24 @@ rule attempts:
         code=code("attempts"),
         instances=set_instances,
         gates=set_gates,
-        rollouts=set_shards("rollouts"),
-        grades=set_shards("grades"),
+        rollouts=set_shards(shards, "rollouts"),
+        grades=set_shards(shards, "grades"),
         scores=set_scores,
     output:
-        "results/{run}/attempts/{set}{judged}.csv",
+        "results/{run}/attempts/{set}{first_run}{judged}.csv",
     log:
-        "logs/{run}/attempts/{set}{judged}.log",
+        "logs/{run}/attempts/{set}{first_run}{judged}.log",
     wildcard_constraints:
+        first_run=r"|\.first",
         judged=r"|@[A-Za-z0-9_-]+",
     conda:
         "../envs/driver.yaml"
     params:
         gates=set_gate_files,
-        scores=option("scores"),
+        rollouts=set_shards(shard_words, "rollouts"),
+        grades=set_shards(shard_words, "grades"),
+        scores=set_scores_option,
     shell:
         "python -m swedag attempts --set {wildcards.set} --instances {input.instances} "
-        "--gates {params.gates} --rollouts {input.rollouts} --grades {input.grades} {params.scores} "
+        "--gates {params.gates} --rollouts {params.rollouts} --grades {params.grades} {params.scores} "
         "--output {output} &> {log}"

@@ -89,6 +89,21 @@ def report_style(wildcards):
     return [str(path) for path in style_files()]
 
 
+def report_words(kind):
+    def of_run(wildcards):
+        return shard_words(kind, CONFIG.rollouts)
+
+    return of_run
+
+
+def report_scores_option(wildcards):
+    words = [
+        shard_words(f"scores/{name}", verifier.scores)
+        for name, verifier in CONFIG.verifiers.items()
+    ]
+    return f"--scores {' '.join(words)}" if any(words) else ""
+
+
 rule table:
     input:
         code=code("tables"),
@@ -193,12 +208,14 @@ rule report:
         "../envs/driver.yaml"
     params:
         settings=settings(CONFIG.report),
-        scores=option("scores"),
+        rollouts=report_words("rollouts"),
+        grades=report_words("grades"),
+        scores=report_scores_option,
         gates=all_gate_files(),
         benchmarks="benchmarks",
     shell:
         "python -m swedag report --run {wildcards.run} --settings {params.settings:q} --config {input.config} "
-        "--instances {input.instances} --gates {params.gates} --rollouts {input.rollouts} --grades {input.grades} "
+        "--instances {input.instances} --gates {params.gates} --rollouts {params.rollouts} --grades {params.grades} "
         "{params.scores} --attempts {input.attempts} --cards {input.cards} --checkpoints {input.checkpoints} "
         "--tables {input.tables} --figures {input.figures} --benchmarks {params.benchmarks} "
         "--output {output} &> {log}"

@@ -29,9 +29,9 @@ def training_set_instances(wildcards):
     return instances_files(CONFIG.training_sets[wildcards.training_set].sets)
 
 
-def training_set_shards(kind):
+def training_set_shards(of, kind):
     def of_training_set(wildcards):
-        return shards(kind, CONFIG.training_sets[wildcards.training_set].sets)
+        return of(kind, CONFIG.training_sets[wildcards.training_set].sets)
 
     return of_training_set
 
@@ -71,8 +71,8 @@ rule training_set:
     input:
         code=code("training_sets"),
         instances=training_set_instances,
-        rollouts=training_set_shards("rollouts"),
-        grades=training_set_shards("grades"),
+        rollouts=training_set_shards(shards, "rollouts"),
+        grades=training_set_shards(shards, "grades"),
         model=training_set_model,
     output:
         rows="results/{run}/sft/{training_set}.jsonl",
@@ -83,9 +83,11 @@ rule training_set:
         "../envs/driver.yaml"
     params:
         settings=training_set_settings,
+        rollouts=training_set_shards(shard_words, "rollouts"),
+        grades=training_set_shards(shard_words, "grades"),
     shell:
         "python -m swedag training-set --name {wildcards.training_set} --settings {params.settings:q} "
-        "--instances {input.instances} --rollouts {input.rollouts} --grades {input.grades} "
+        "--instances {input.instances} --rollouts {params.rollouts} --grades {params.grades} "
         "--tokenizer {input.model}/tokenizer.json --output {output.rows} --card {output.card} &> {log}"
 
 

@@ -29,9 +29,9 @@ def verifier_start(wildcards):
     return model_folder(CONFIG.verifiers[wildcards.verifier].start)
 
 
-def verifier_shards(kind):
+def verifier_shards(of, kind):
     def of_verifier(wildcards):
-        return shards(kind, CONFIG.verifiers[wildcards.verifier].sets)
+        return of(kind, CONFIG.verifiers[wildcards.verifier].sets)
 
     return of_verifier
 
@@ -39,8 +39,8 @@ def verifier_shards(kind):
 rule verifier_data:
     input:
         code=code("verifier_data"),
-        rollouts=verifier_shards("rollouts"),
-        grades=verifier_shards("grades"),
+        rollouts=verifier_shards(shards, "rollouts"),
+        grades=verifier_shards(shards, "grades"),
         tokenizer_of=verifier_data_model,
     output:
         rows="results/{run}/verifiers/{verifier}/data.jsonl",
@@ -51,10 +51,12 @@ rule verifier_data:
         "../envs/driver.yaml"
     params:
         settings=verifier_data_settings,
+        rollouts=verifier_shards(shard_words, "rollouts"),
+        grades=verifier_shards(shard_words, "grades"),
         tokenizer=verifier_data_tokenizer,
     shell:
         "python -m swedag verifier-data --settings {params.settings:q} {params.tokenizer} "
-        "--rollouts {input.rollouts} --grades {input.grades} --output {output.rows} --card {output.card} &> {log}"
+        "--rollouts {params.rollouts} --grades {params.grades} --output {output.rows} --card {output.card} &> {log}"
 
 
 rule train_verifier:

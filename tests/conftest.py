@@ -23,10 +23,12 @@ class Checkout:
 
     path: Path
 
-    def snakemake(self, *arguments: str, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self, *arguments: str, check: bool = True, profile: str = "local", **options
+    ) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"PYTHONPATH": str(self.path / "workflow"), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            ["snakemake", *arguments, "--profile", "local"],
+            ["snakemake", *arguments, "--profile", profile],
             cwd=self.path, env=environment, capture_output=True, text=True, **options,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stdout + done.stderr

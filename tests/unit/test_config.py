@@ -6,6 +6,7 @@ import yaml
 
 from swedag.config import Config, json_schema, load, reference
 from swedag.errors import SwedagError
+from swedag.metrics.curves import parse_ks
 from swedag.reference import ReferenceTable
 
 DEMO = Path("config/demo.yaml")
@@ -128,11 +129,13 @@ def paper():
 
 
 def test_every_table_and_figure_of_the_paper_finds_the_papers_values(paper):
-    wanted = {"table1", "table2", "table3", "table4", "table5", "table7", "table8", "table10"}
+    wanted = {"table1", "table2", "table3", "table4", "table5", "table6_lite", "table6_verified", "table7", "table8"}
+    wanted |= {"table9", "table10", "section3_2", "section4"}
     wanted |= {
         "figure1_training",
         "figure1_inference",
         "figure2",
+        "figure3",
         "figure4",
         "figure5",
         "figure6",
@@ -148,7 +151,8 @@ def test_every_table_and_figure_of_the_paper_finds_the_papers_values(paper):
         for position in range(len(chosen.rows) or 1):
             for column in chosen.columns.values():
                 where = chosen.selection(position)
-                where |= {"k": "2"} if shown.kind == "scaling" else {}
+                where |= {"k": str(parse_ks(shown.k)[-1])} if shown.kind == "scaling" else {}
+                where |= {"rank": "36"} if shown.kind == "successes" else {}
                 where |= {"metric": "instances"} if shown.kind == "statistics" else {}
                 where |= {"repo": "dask/dask"} if shown.kind in ("repositories", "sources") else {}
                 where |= {"quantity": "tokens", "resolved": "yes"} if shown.kind == "lengths" else {}
@@ -166,10 +170,32 @@ def test_attempts_stand_in_one_table_for_each_verifier_of_a_set(paper):
     ]
 
 
+def test_run_0_is_a_job_and_a_table_of_its_own_where_it_is_greedy(paper):
+    assert paper.rollouts["oh-32b-16-runs"].blocks() == [(0, 0), (1, 4), (5, 8), (9, 12), (13, 15)]
+    assert "oh-32b-16-runs.first" in paper.tables["table3"].sets
+    values = yaml.safe_load(Path("config/paper.yaml").read_text())
+    values["tables"]["table5"]["sets"][0] = "ml-7b-0-eval.first"
+    with pytest.raises(SwedagError, match=r"no rollout set, or .* SET\.first, is called 'ml-7b-0-eval\.first'"):
+        load(values, ["paper.yaml"])
+
+
+def test_a_table_of_code_needs_ids(paper):
+    values = yaml.safe_load(Path("config/paper.yaml").read_text())
+    values["tables"]["table2"]["datasets"] = ["swe-gym-all"]
+    with pytest.raises(SwedagError, match=r"tables\.table2\.code: .*datasets\.swe-gym-all\.ids"):
+        load(values, ["paper.yaml"])
+
+
 @pytest.mark.parametrize(
     ("block", "name", "key", "value", "message"),
     [
-        ("tables", "scaling", "sets", ["rft-2-evl"], "tables.scaling.sets: no rollout set, or SET@VERIFIER, is called"),
+        (
+            "tables",
+            "scaling",
+            "sets",
+            ["rft-2-evl"],
+            "tables.scaling.sets: no rollout set, or SET@VERIFIER or SET.first, is called",
+        ),
         ("figures", "scaling", "sets", ["rft-1-eval@judge"], "figures.scaling.sets: no rollout set, or SET@VERIFIER"),
         ("tables", "sets", "training_sets", ["rft-3"], "tables.sets.training_sets: no training_set is called 'rft-3'"),
         ("tables", "statistics", "datasets", ["lite"], "tables.statistics.datasets: no dataset is called 'lite'"),

@@ -13,6 +13,7 @@ from swedag.datasets.exclusions import FOLDER as EXCLUSIONS
 from swedag.datasets.exclusions import exclusion_file, read_exclusions
 from swedag.datasets.hub import HubSource, fetch
 from swedag.datasets.hub import main as fetch_dataset
+from swedag.datasets.specs import FOLDER as SPECS
 from swedag.datasets.step import PublishedSettings, main, read_ids
 from swedag.errors import SwedagError
 from swedag.instances import read_instances
@@ -154,8 +155,16 @@ def test_the_ids_of_a_hub_dataset_are_known_without_its_rows():
         name for name in chosen.instance_ids() if name.lower() in excluded
     }
     assert 200 < len(fewer.instance_ids()) < 230
-    with pytest.raises(ValidationError, match="a dataset of the Hub needs its ids"):
-        PublishedSettings(kind="published", source=LITE)
+    with pytest.raises(ValidationError, match="a dataset of the Hub with images needs its ids"):
+        PublishedSettings(kind="published", source=LITE, images={"source": "registry"})
+
+
+def test_all_rows_of_the_hub_can_be_counted_without_a_list_of_them(tmp_path):
+    chosen = PublishedSettings(kind="published", source=LITE)
+    assert chosen.instance_ids() == [] and chosen.environments() == {}
+    assert chosen.input_files()["specs"] == sorted(str(path) for path in SPECS.glob("*.yaml"))
+    path = written(tmp_path / "rows.jsonl", real_rows())
+    assert len(run(tmp_path, chosen, path)[0]) == 3
 
 
 def test_rows_of_the_hub_that_the_plan_could_not_know_are_named(tmp_path):

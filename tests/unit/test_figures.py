@@ -24,6 +24,11 @@ FIGURES = {
             "columns": {"pass_at_k": "pass_at_k", "best_at_k": "best_at_k"},
         },
     },
+    "successes": {
+        "kind": "successes",
+        "sets": SETS[:1],
+        "reference": {"file": "fig3_successes", "columns": {"resolved": "successes"}},
+    },
     "training": {"kind": "training", "policies": ["rft-1", "rft-2"]},
     "verifier": {"kind": "verifier", "sets": ["rft-2-eval"], "bins": 5},
 }

@@ -127,13 +127,73 @@ def test_where_the_rollouts_of_training_sets_are_from_beside_the_papers_table_7(
     assert found.rows[-1] == ["all", "156", "228", "491"]
 
 
-def test_how_long_rollouts_are_beside_the_papers_table_8():
+def test_loops_are_counted_by_the_rules_and_by_the_papers_words(tmp_path):
+    path = tmp_path / "looped.csv"
+    # Stuck with an empty patch and repeating; stuck with a patch; repeating without being stuck; neither.
+    path.write_text(
+        "instance_id,run,resolved,empty_patch,stuck,repeated\na,0,0,1,1,1\nb,0,0,0,1,0\nc,0,1,0,0,1\nd,0,0,0,0,0\n"
+    )
+    row = {"benchmark": "swe_bench_lite", "model_size": "7B", "policy": "zero_shot"}
+    paper = {"half_sample_std": "resolve_rate_std", "stuck_with_patch_rate": "stuck_in_loop"}
+    reference = {"file": "table3_openhands", "rows": [row], "columns": paper}
+    chosen = settings(kind="iterations", sets=["looped"], reference=reference)
+    found = make(chosen, [path], [], [], [REFERENCE / "table3_openhands.csv"])
+    assert {key: found.tidy[0][key] for key in ("stuck_rate", "stuck_with_patch_rate", "repeated_rate")} == {
+        "stuck_rate": 0.5, "stuck_with_patch_rate": 0.25, "repeated_rate": 0.5,
+    }  # fmt: skip
+    assert found.tidy[0]["paper_stuck_with_patch_rate"] == 0.47
+    shown = dict(zip(found.header, found.rows[0], strict=True))
+    assert (shown["stuck, %"], shown["stuck, with a patch, %"], shown["same action thrice, %"]) == (
+        "50.0",
+        "25.0",
+        "50.0",
+    )
+    # Of three patches, half is one: the deviation of a coin that falls so once in three times.
+    assert float(shown["± of halves, %"]) == pytest.approx(100 * 2**0.5 / 3, abs=2)
+    assert shown["paper: ± of halves, %"] == "1.0"
+    assert "passes over empty patches" in found.markdown()
+
+
+def test_columns_of_loops_stand_only_where_there_are_any(attempts):
+    assert "stuck, %" not in make(settings(**POLICIES), attempts, [], [], []).header
+
+
+def test_successes_by_instance_are_the_papers_figure_3_and_its_table_4(tmp_path):
+    counts = [int(row["successes"]) for row in csv.DictReader((REFERENCE / "fig3_successes.csv").open())]
+    path = tmp_path / "sampled.csv"
+    lines = [
+        f"i{place:02},{run},{int(run < count)}" for place, count in enumerate([*counts[2:], 0]) for run in range(30)
+    ]
+    path.write_text("\n".join(["instance_id,run,resolved", *lines]))
+    reference = {"file": "fig3_successes", "columns": {"resolved": "successes"}}
+    chosen = settings(kind="successes", sets=["sampled"], labels=["ours"], reference=reference)
+    assert (sets_of(chosen), references_of(chosen)) == (["sampled"], ["fig3_successes"])
+    found = make(chosen, [path], [], [], [REFERENCE / "fig3_successes.csv"])
+    assert [row["paper_resolved"] for row in found.tidy] == counts
+    assert [row["resolved"] for row in found.tidy] == [*counts[2:], 0, 0]
+    assert (found.tidy[0]["instance_id"], found.tidy[0]["attempts"], found.tidy[-1]["instance_id"]) == ("i00", 30, "")
+    # Table 4's numbers of trajectories.
+    assert (
+        "36 instances resolved at least once, 172 rollouts in all; 36 with at most 1, 62 with at most 2, 82"
+        in found.notes[1]
+    )
+    none = make(settings(kind="successes", sets=["sampled"]), [path], [], [], [])
+    assert none.csv().splitlines()[0] == "label,set,rank,instance_id,resolved,attempts"
+
+
+def test_how_long_rollouts_are_beside_the_papers_table_8(tmp_path):
     cards = sorted((RUN / "sft").glob("*.card.json"))
     paper = {"file": "table8_trajectory_lengths", "columns": {"p50": "p50"}}
     chosen = settings(kind="lengths", training_sets=["rft-1"], reference=paper)
-    yes, no = make(chosen, [], cards, [], [REFERENCE / "table8_trajectory_lengths.csv"]).tidy
-    assert (yes["resolved"], yes["count"], yes["p50"], yes["paper_p50"]) == ("yes", 190, 131, 15999)
-    assert (no["resolved"], no["paper_p50"]) == ("no", 12305)
+    card = json.loads(cards[0].read_text()) | {"messages_resolved": {"count": 190, "mean": 2.5, "std": 0.5, "p50": 2}}
+    path = tmp_path / "rft-1.card.json"
+    path.write_text(json.dumps(card))
+    found = make(chosen, [], [path], [], [REFERENCE / "table8_trajectory_lengths.csv"])
+    kinds = [(row["quantity"], row["resolved"], row["p50"], row["paper_p50"]) for row in found.tidy]
+    assert kinds[1:] == [
+        ("messages", "yes", 2, 33), ("tokens", "no", kinds[2][2], 12305), ("tokens", "yes", 131, 15999),
+    ]  # fmt: skip
+    assert found.tidy[1]["std"] == 0.5 and found.rows[1][3:6] == ["190", "2.5", "0.5"]
 
 
 def test_statistics_of_a_dataset():

@@ -29,7 +29,7 @@ from swedag.report.page import ReportSettings
 from swedag.restore import RestoreSettings
 from swedag.rollouts import RolloutSettings
 from swedag.synthesize.step import SynthesizeSettings
-from swedag.tables import TableSettings
+from swedag.tables import TableSettings, code_of
 from swedag.training import TrainingSettings
 from swedag.training_sets import TrainingSetSettings
 from swedag.verifier import ScoreSettings
@@ -65,9 +65,13 @@ class RolloutSet(Block):
     settings: RolloutSettings = Field(description="Scaffold, sampling and serving")
 
     def blocks(self) -> list[tuple[int, int]]:
-        """First and last run of each job; more runs later add blocks and leave full ones as they are."""
-        firsts = range(0, self.runs, self.runs_per_job)
-        return [(first, min(first + self.runs_per_job, self.runs) - 1) for first in firsts]
+        """First and last run of each job; more runs later add blocks and leave full ones as they are.
+
+        Where run 0 has a temperature of its own, it has a job of its own: a table of SET.first needs no more than that.
+        """
+        alone = int(self.settings.first_temperature is not None)
+        firsts = range(alone, self.runs, self.runs_per_job)
+        return [(0, 0)] * alone + [(first, min(first + self.runs_per_job, self.runs) - 1) for first in firsts]
 
 
 class Import(Block):
@@ -179,6 +183,11 @@ class Config(Block):
             what, known = self._known(kind)
             if name not in known:
                 raise ValueError(f"{where}: no {what} is called {name!r}{did_you_mean(name, known)}")
+        for name, table in self.tables.items():
+            for dataset in code_of(table):
+                used = self.datasets[dataset]
+                if isinstance(used, PublishedSettings) and not used.ids_are_known():
+                    raise ValueError(f"tables.{name}.code: set datasets.{dataset}.ids: its repositories are not known")
         restorable = self.restorable() if self.restore else {}
         for path in self.restore:
             if path not in restorable:
@@ -201,7 +210,12 @@ class Config(Block):
             return "model or policy", {**self.models, **self.policies}
         if kind == "attempts":
             scored = {f"{used}@{name}": one for name, one in self.verifiers.items() for used in one.scores}
-            return "rollout set, or SET@VERIFIER,", {**self.rollouts, **scored}
+            first = {
+                f"{name}.first": one
+                for name, one in self.rollouts.items()
+                if one.settings.first_temperature is not None
+            }
+            return "rollout set, or SET@VERIFIER or SET.first,", {**self.rollouts, **scored, **first}
         if kind == "graded":
             return "rollout set or import", {**self.rollouts, **self.imports}
         return kind.removesuffix("s"), getattr(self, kind)

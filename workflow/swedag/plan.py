@@ -296,7 +296,7 @@ def rows_of(config: Config, name: str, known: Assumptions) -> float:
     resolved = instances = 0.0
     for used in chosen.sets:
         dataset = (config.imports.get(used) or config.rollouts[used]).dataset
-        instances += len(config.instance_ids(dataset))
+        instances += len(config.instance_ids(dataset)) or math.inf
         resolved += (
             known.imported_resolved
             if used in config.imports

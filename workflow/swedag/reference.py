@@ -49,6 +49,13 @@ class ReferenceTable:
             )
         return float(found[0][column]) if found[0][column] else None
 
+    def series(self, selection: dict[str, str], index: str, column: str) -> list[float]:
+        """The cells of `column` where `index` is 1, 2, … as far as there are such rows."""
+        values: list[float] = []
+        while self.has(place := selection | {index: str(len(values) + 1)}):
+            values.append(self.cells(place, column) or 0.0)
+        return values
+
     def has(self, selection: dict[str, str]) -> bool:
         return any(all(row.get(name) == value for name, value in selection.items()) for row in self.rows)
 

@@ -101,10 +101,13 @@ def read_specs(paths: Iterable[Path]) -> dict[str, RepositorySpec]:
     return specs
 
 
-def spec_files(repositories: Iterable[str], folder: Path = FOLDER) -> list[Path]:
-    """The spec files that exist for repositories (`owner/name` or `owner__name`, in any case), sorted."""
+def spec_files(repositories: Iterable[str] | None, folder: Path = FOLDER) -> list[Path]:
+    """The spec files that exist for repositories (`owner/name` or `owner__name`, in any case) or for all, sorted."""
+    files = sorted(folder.glob("*.yaml"))
+    if repositories is None:
+        return files
     wanted = {repository.lower().replace("/", "__") for repository in repositories}
-    return sorted(path for path in folder.glob("*.yaml") if path.stem.lower() in wanted)
+    return [path for path in files if path.stem.lower() in wanted]
 
 
 def resolve(

@@ -50,7 +50,9 @@ class PublishedSettings(BaseModel):
     kind: Literal["published"] = Field(description="Rows as somebody published them")
     source: HubSource | FileSource = Field(discriminator="kind", description="Where the rows are")
     ids: str | list[str] | None = Field(
-        None, description="Ids to use, or a text file with one a line; a Hub source needs it, a file has all its rows"
+        None,
+        description="Ids to use, or a text file with one a line; null: all rows, of a file or of a Hub source that is "
+        "not to be run",
     )
     exclude: list[str] = Field([], description="Lists of config/exclusions, without .csv")
     on_malformed: Literal["refuse", "skip"] = Field(
@@ -63,10 +65,10 @@ class PublishedSettings(BaseModel):
 
     @model_validator(mode="after")
     def _planned(self) -> Self:
-        if isinstance(self.source, HubSource) and self.ids is None:
+        if self.images and isinstance(self.source, HubSource) and self.ids is None:
             raise ValueError(
-                "ids: a dataset of the Hub needs its ids, so that the DAG is known before the rows are; name a list of "
-                "config/instances, or fetch the rows (swedag fetch-dataset) and use them as a file"
+                "ids: a dataset of the Hub with images needs its ids, so that the DAG is known before the rows are; "
+                "name a list of config/instances, or fetch the rows (swedag fetch-dataset) and use them as a file"
             )
         if isinstance(self.source, HubSource) and self._by_specs():
             raise ValueError(
@@ -76,8 +78,11 @@ class PublishedSettings(BaseModel):
             )
         return self
 
+    def ids_are_known(self) -> bool:
+        return isinstance(self.source, FileSource) or self.ids is not None
+
     def instance_ids(self) -> list[str]:
-        """The ids of the data set, which are known before it is made."""
+        """The ids of the data set, which are known before it is made; none if they are not and need not be."""
         if isinstance(self.source, FileSource):
             return [one for one, _ in self._planned_rows()]
         excluded = read_exclusions(self.exclusion_files())
@@ -116,7 +121,7 @@ class PublishedSettings(BaseModel):
 
     def input_files(self) -> dict[str, list[str]]:
         """Files that the step reads besides rows: ids, exclusion lists, specs of the repositories in question."""
-        repositories = {instance_id.rpartition("-")[0] for instance_id in self.instance_ids()}
+        repositories = {one.rpartition("-")[0] for one in self.instance_ids()} if self.ids_are_known() else None
         return {
             "ids": [self.ids] if isinstance(self.ids, str) else [],
             "exclusions": list(map(str, self.exclusion_files())),

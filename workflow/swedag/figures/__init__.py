@@ -18,12 +18,14 @@ from swedag.figures.settings import (
     FigureSettings,
     IterationsFigure,
     ScalingFigure,
+    SuccessesFigure,
     TrainingFigure,
     policies_of,
     references_of,
     sets_of,
 )
 from swedag.figures.style import STYLE, save
+from swedag.figures.successes import ranked
 from swedag.figures.training import training
 from swedag.figures.verifier import verifier
 from swedag.metrics.reading import read_attempts
@@ -54,6 +56,8 @@ def main(
             figure = iterations(chosen, tables, open_reference(chosen.reference, references or []))
         elif isinstance(chosen, ScalingFigure):
             figure = scaling(chosen, tables, open_reference(chosen.reference, references or []))
+        elif isinstance(chosen, SuccessesFigure):
+            figure = ranked(chosen, tables, open_reference(chosen.reference, references or []))
         elif isinstance(chosen, TrainingFigure):
             figure = training(chosen, folders)
         else:

@@ -17,12 +17,10 @@ class _Figure(BaseModel):
 
 
 class _OfSets(_Figure):
-    sets: list[str] = Field(min_length=1, description="Rollout sets, one point or pair of curves each")
-    labels: list[str] = Field([], description="What to call the sets, in their order; by default their names")
-    missing: Missing = Field(
-        "fail", description="An attempt without a verdict counts as unresolved (fail) or is left out (exclude)"
+    sets: list[str] = Field(
+        min_length=1, description="Rollout sets, or SET@VERIFIER or SET.first, one point or pair of curves each"
     )
-    seed: int = Field(0, description="Seed of the bootstrap over instances")
+    labels: list[str] = Field([], description="What to call the sets, in their order; by default their names")
     reference: Reference | None = Field(None, description="The paper's values to draw beside ours")
 
     @model_validator(mode="after")
@@ -38,13 +36,20 @@ class _OfSets(_Figure):
         return list(zip(self.labels or self.sets, self.sets, strict=True))
 
 
-class IterationsFigure(_OfSets):
+class _OfRates(_OfSets):
+    missing: Missing = Field(
+        "fail", description="An attempt without a verdict counts as unresolved (fail) or is left out (exclude)"
+    )
+    seed: int = Field(0, description="Seed of the bootstrap over instances")
+
+
+class IterationsFigure(_OfRates):
     """Resolve rates with intervals, and what became of the attempts."""
 
     kind: Literal["iterations"]
 
 
-class ScalingFigure(_OfSets):
+class ScalingFigure(_OfRates):
     """Pass@k and Best@k by the number of attempts, with bands."""
 
     kind: Literal["scaling"]
@@ -57,6 +62,12 @@ class ScalingFigure(_OfSets):
         except SwedagError as error:
             raise ValueError(error) from error
         return self
+
+
+class SuccessesFigure(_OfSets):
+    """How often each instance was resolved, those most often first."""
+
+    kind: Literal["successes"]
 
 
 class TrainingFigure(_Figure):
@@ -75,7 +86,7 @@ class VerifierFigure(_Figure):
 
 
 FigureSettings = Annotated[
-    IterationsFigure | ScalingFigure | TrainingFigure | VerifierFigure,
+    IterationsFigure | ScalingFigure | SuccessesFigure | TrainingFigure | VerifierFigure,
     Field(discriminator="kind"),
 ]
 

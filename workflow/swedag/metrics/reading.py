@@ -37,6 +37,7 @@ class Attempt:
     completion_tokens: float | None = None
     empty_patch: bool | None = None
     stuck: bool | None = None
+    repeated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ def _attempt(place: str, cells: dict[str, str]) -> Attempt:
         completion_tokens=_number(place, "completion_tokens", cells.get("completion_tokens", "")),
         empty_patch=_flag(place, "empty_patch", cells.get("empty_patch", "")),
         stuck=_flag(place, "stuck", cells.get("stuck", "")),
+        repeated=_flag(place, "repeated", cells.get("repeated", "")),
     )
 
 

@@ -25,6 +25,7 @@ from swedag.tables.settings import (
     ScalingTable,
     SetsTable,
     SourcesTable,
+    SuccessesTable,
     TableSettings,
     cards_of,
     code_of,
@@ -33,6 +34,7 @@ from swedag.tables.settings import (
     sets_of,
 )
 from swedag.tables.statistics import overview, repositories, statistics
+from swedag.tables.successes import ranked
 from swedag.tables.training_sets import lengths, read_cards, sources, training_sets
 
 __all__ = ["TableSettings", "cards_of", "code_of", "datasets_of", "main", "make", "references_of", "sets_of"]
@@ -60,6 +62,8 @@ def make(
         return lengths(settings, read_cards(cards), reference)
     if isinstance(settings, IterationsTable):
         return iterations(settings, {path.stem: read_attempts(path) for path in attempts}, reference)
+    if isinstance(settings, SuccessesTable):
+        return ranked(settings, {path.stem: read_attempts(path) for path in attempts}, reference)
     if isinstance(settings, ScalingTable):
         return scaling(settings, {path.stem: read_attempts(path) for path in attempts}, reference)
     datasets = {path.stem: list(read_instances(path).values()) for path in instances}

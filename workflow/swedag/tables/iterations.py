@@ -15,7 +15,14 @@ from swedag.tables.document import Cell, Document, percent, with_interval
 from swedag.tables.settings import IterationsTable
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
-RATES = ("resolve_rate", "empty_patch_rate", "stuck_rate")
+# Three ways to count the paper's "stuck in loop": by its scaffold's rules; by them but not where the patch is empty, as
+# its script does; by its own words, the same action in the last three turns.
+LOOPS = {
+    "stuck_rate": "stuck, %",
+    "stuck_with_patch_rate": "stuck, with a patch, %",
+    "repeated_rate": "same action thrice, %",
+}
+RATES = ("resolve_rate", "half_sample_std", "empty_patch_rate", *LOOPS)
 
 
 def iterations(settings: IterationsTable, tables: dict[str, Table], reference: ReferenceTable | None) -> Document:
@@ -50,6 +57,8 @@ def row(table: Table, settings: IterationsTable) -> dict[str, Cell]:
         **{f"outcome_{name}": _count(table, name) for name in OUTCOMES if name not in NO_VERDICT},
         "empty_patch_rate": _mean([float(a.empty_patch) for a in attempts if a.empty_patch is not None]),
         "stuck_rate": _mean([float(a.stuck) for a in attempts if a.stuck is not None]),
+        "stuck_with_patch_rate": _mean([float(a.stuck and not a.empty_patch) for a in attempts if a.stuck is not None]),
+        "repeated_rate": _mean([float(a.repeated) for a in attempts if a.repeated is not None]),
         "mean_turns": _mean([a.turns for a in attempts if a.turns is not None]),
         "mean_completion_tokens": _mean([a.completion_tokens for a in attempts if a.completion_tokens is not None]),
     }
@@ -91,19 +100,39 @@ def _difference(
 
 def _readable(rows: list[dict[str, Cell]], settings: IterationsTable) -> tuple[list[str], list[list[str]]]:
     header = ["policy", "resolved", "resolve rate, %", "over previous", "over first"]
-    header += ["model failures", "environment", "infrastructure", "empty patch, %", "stuck, %", "turns"]
+    loops = _shown_loops(rows)
+    halves = ["half_sample_std"] if "paper_half_sample_std" in rows[0] else []
+    header += ["± of halves, %"] * len(halves)
+    header += [
+        "model failures",
+        "environment",
+        "infrastructure",
+        "empty patch, %",
+        *(LOOPS[key] for key in loops),
+        "turns",
+    ]
     paper = [key for key in rows[0] if key.startswith("paper_")]
-    header += [f"paper: {key.removeprefix('paper_').replace('_rate', ', %').replace('_', ' ')}" for key in paper]
+    header += [f"paper: {_heading(key.removeprefix('paper_'))}" for key in paper]
     lines = []
     for line in rows:
         cells = [str(line["label"]), f"{line['resolved']}/{line['attempts']}", _interval(line, "resolve", "rate")]
         cells += [_interval(line, kind, "difference", sign=True) for kind in ("previous", "first")]
+        cells += [_rate(line[key]) for key in halves]
         cells += [str(line[key]) for key in ("model_failures", *NO_VERDICT)]
-        cells += [_rate(line[key]) for key in ("empty_patch_rate", "stuck_rate")]
+        cells += [_rate(line[key]) for key in ("empty_patch_rate", *loops)]
         cells += [_plain(line["mean_turns"])]
         cells += [_rate(line[key]) if key.removeprefix("paper_") in RATES else _plain(line[key]) for key in paper]
         lines.append(cells)
     return header, lines
+
+
+def _heading(key: str) -> str:
+    return "± of halves, %" if key == "half_sample_std" else key.replace("_rate", ", %").replace("_", " ")
+
+
+def _shown_loops(rows: list[dict[str, Cell]]) -> list[str]:
+    """All ways to count them where any finds one or the paper's stand beside; the CSV always has them."""
+    return list(LOOPS) if any(row[key] or f"paper_{key}" in row for row in rows for key in LOOPS) else []
 
 
 def _interval(line: dict[str, Cell], kind: str, value: str, sign: bool = False) -> str:
@@ -123,8 +152,16 @@ def _plain(cell: Cell) -> str:
 def _notes(rows: list[dict[str, Cell]], settings: IterationsTable) -> list[str]:
     sizes = sorted({f"{line['attempts']} attempts on {line['instances']} instances" for line in rows})
     treated = "count as unresolved" if settings.missing == "fail" else "are left out of the rates"
-    return [
+    notes = [
         f"Denominators: {'; '.join(sizes)}. Attempts without a verdict (environment, infrastructure) {treated}.",
         "In brackets: 95 % intervals, percentile bootstrap over instances; differences are paired by instance and in "
         "percentage points.",
     ]
+    if "paper_half_sample_std" in rows[0]:
+        notes.append("± of halves: the paper's, the spread of means of random halves of the non-empty patches.")
+    if _shown_loops(rows):
+        notes.append(
+            "Stuck: by the scaffold's rules; with a patch: as the paper's script counts, which passes over empty "
+            "patches; same action thrice: the paper's words, the last three turns alike."
+        )
+    return notes

@@ -17,12 +17,12 @@ class _Table(BaseModel):
 
 
 class _OfSets(_Table):
-    sets: list[str] = Field(min_length=1, description="Rollout sets, one row or block of rows each")
-    labels: list[str] = Field([], description="What to call the sets, in their order; by default their names")
-    missing: Missing = Field(
-        "fail", description="An attempt without a verdict counts as unresolved (fail) or is left out (exclude)"
+    sets: list[str] = Field(
+        min_length=1,
+        description="Rollout sets, one row or block of rows each; SET@VERIFIER with the scores of that verifier, "
+        "SET.first with run 0 alone, where it has a temperature of its own",
     )
-    seed: int = Field(0, description="Seed of the bootstrap over instances")
+    labels: list[str] = Field([], description="What to call the sets, in their order; by default their names")
     reference: Reference | None = Field(None, description="The paper's values to stand beside ours")
 
     @model_validator(mode="after")
@@ -38,13 +38,20 @@ class _OfSets(_Table):
         return list(zip(self.labels or self.sets, self.sets, strict=True))
 
 
-class IterationsTable(_OfSets):
+class _OfRates(_OfSets):
+    missing: Missing = Field(
+        "fail", description="An attempt without a verdict counts as unresolved (fail) or is left out (exclude)"
+    )
+    seed: int = Field(0, description="Seed of the bootstrap over instances")
+
+
+class IterationsTable(_OfRates):
     """Resolve rates of policies side by side, with paired differences to the one before and to the first."""
 
     kind: Literal["iterations"]
 
 
-class ScalingTable(_OfSets):
+class ScalingTable(_OfRates):
     """Pass@k and Best@k by the number of attempts."""
 
     kind: Literal["scaling"]
@@ -59,6 +66,12 @@ class ScalingTable(_OfSets):
         except SwedagError as error:
             raise ValueError(error) from error
         return self
+
+
+class SuccessesTable(_OfSets):
+    """How often each instance was resolved, those most often first, and what a cap per instance would keep."""
+
+    kind: Literal["successes"]
 
 
 class _OfTrainingSets(_Table):
@@ -81,10 +94,12 @@ class SourcesTable(_OfTrainingSets):
 
 
 class LengthsTable(_OfTrainingSets):
-    """How long the rollouts behind training sets are, in tokens, those that were resolved and the others."""
+    """How long the rollouts behind training sets are, in messages and tokens, those resolved and the others."""
 
     kind: Literal["lengths"]
-    reference: Reference | None = Field(None, description="The paper's values, of its rows with quantity = tokens")
+    reference: Reference | None = Field(
+        None, description="The paper's values, by its columns `quantity` and `resolved`"
+    )
 
 
 class _OfDatasets(_Table):
@@ -128,6 +143,7 @@ class RepositoriesTable(_OfDatasets):
 TableSettings = Annotated[
     IterationsTable
     | ScalingTable
+    | SuccessesTable
     | SetsTable
     | SourcesTable
     | LengthsTable

@@ -36,6 +36,8 @@ class Card(BaseModel):
     repositories: dict[str, int] = {}
     tokens_resolved: dict[str, float] = {}
     tokens_unresolved: dict[str, float] = {}
+    messages_resolved: dict[str, float] = {}
+    messages_unresolved: dict[str, float] = {}
     messages: dict[str, float] = {}
 
 
@@ -98,26 +100,37 @@ def sources(settings: SourcesTable, cards: dict[str, Card], reference: Reference
     return Document(settings.caption, rows, header, [*lines, total])
 
 
-LENGTHS = ("count", "mean", "min", "max", "p5", "p10", "p25", "p50", "p75", "p90", "p95")
+LENGTHS = ("count", "mean", "std", "min", "max", "p5", "p10", "p25", "p50", "p75", "p90", "p95")
 
 
 def lengths(settings: LengthsTable, cards: dict[str, Card], reference: ReferenceTable | None) -> Document:
-    """Table 8: tokens of the rollouts that a set was drawn from, before any filter."""
+    """Table 8: messages and tokens of the rollouts that a set was drawn from, before any filter."""
     rows: list[dict[str, Cell]] = []
     theirs = settings.reference.columns if reference and settings.reference else {}
     for name in settings.training_sets:
-        found = {"yes": cards[name].tokens_resolved, "no": cards[name].tokens_unresolved}
-        for resolved, values in found.items():
-            row: dict[str, Cell] = {"training_set": name, "resolved": resolved}
+        card = cards[name]
+        found = {
+            ("messages", "no"): card.messages_unresolved,
+            ("messages", "yes"): card.messages_resolved,
+            ("tokens", "no"): card.tokens_unresolved,
+            ("tokens", "yes"): card.tokens_resolved,
+        }
+        for (quantity, resolved), values in found.items():
+            row: dict[str, Cell] = {"training_set": name, "quantity": quantity, "resolved": resolved}
             row |= {key: values.get(key) for key in LENGTHS}
             for ours, column in theirs.items():
-                where = {"quantity": "tokens", "resolved": resolved}
+                where = {"quantity": quantity, "resolved": resolved}
                 row[f"paper_{ours}"] = reference.cells(where, column) if reference else None
             rows.append(row)
-    header = ["training set", "resolved", *LENGTHS, *(f"paper: {column}" for column in theirs.values())]
-    lines = [[*map(str, list(row.values())[:2]), *(_count(value) for value in list(row.values())[2:])] for row in rows]
+    header = ["training set", "quantity", "resolved", *LENGTHS, *(f"paper: {column}" for column in theirs.values())]
+    lines = [[str(cell) if isinstance(cell, str) else _length(cell) for cell in row.values()] for row in rows]
     return Document(settings.caption, rows, header, lines)
 
 
 def _count(value: Cell) -> str:
     return f"{value:,.0f}" if isinstance(value, int | float) else ""
+
+
+def _length(value: float | None) -> str:
+    """Whole numbers as they are, means to one digit."""
+    return "" if value is None else f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
