@@ -57,6 +57,21 @@ def plain_exec(images: Images) -> Iterator[Run]:
 
 
 @contextmanager
+def bash(images: Images) -> Iterator[Run]:
+    """A shell on the machine itself, asked through a pipe: no sandbox, and so what none of them can be faster than."""
+    with subprocess.Popen(
+        ["bash", "--noprofile", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as shell:
+
+        def run(command: str) -> int | None:
+            assert shell.stdin and shell.stdout
+            print(f"{command}; echo $?", file=shell.stdin, flush=True)
+            return int(shell.stdout.readline())
+
+        yield run
+
+
+@contextmanager
 def mini_swe_agent(images: Images) -> Iterator[Run]:
     os.environ["MSWEA_SILENT_STARTUP"] = "1"
     with tempfile.TemporaryDirectory() as settings:
@@ -111,6 +126,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "SWE-ReX": swe_rex,
     "OpenHands": openhands,
     "apptainer exec": plain_exec,
+    "bash, no sandbox": bash,
 }
 PEERS = ("mini-swe-agent", "SWE-ReX", "OpenHands")
 
