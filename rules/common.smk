@@ -1,11 +1,13 @@
 # Look-ups that the rules share: the validated config, the code behind a step, and the files that a name stands for.
 import json
+import os
 import re
 
 from swedag.config import load
 from swedag.source import code
 
 CONFIG = load(config, workflow.configfiles)
+CONFIG_FILES = [os.path.relpath(file) for file in workflow.configfiles]
 RESULTS = f"results/{CONFIG.run}"
 
 

@@ -85,6 +85,16 @@ def figures_but(kind):
     return [name for name, figure in CONFIG.figures.items() if figure.kind != kind]
 
 
+def drawn(path):
+    """A figure, marked for Snakemake's own report."""
+    return report(
+        path,
+        caption="../workflow/report/figure.rst",
+        category="Figures",
+        labels={"figure": "{figure}"},
+    )
+
+
 def report_style(wildcards):
     return [str(path) for path in style_files()]
 
@@ -113,7 +123,12 @@ rule table:
         code_of=table_code,
         references=table_references,
     output:
-        csv="results/{run}/tables/{table}.csv",
+        csv=report(
+            "results/{run}/tables/{table}.csv",
+            caption="../workflow/report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
         markdown="results/{run}/tables/{table}.md",
         latex="results/{run}/tables/{table}.tex",
     log:
@@ -142,7 +157,7 @@ rule figure:
         checkpoints=figure_checkpoints,
         references=figure_references,
     output:
-        svg="results/{run}/figures/{figure}.svg",
+        svg=drawn("results/{run}/figures/{figure}.svg"),
         png="results/{run}/figures/{figure}.png",
     log:
         "logs/{run}/figures/{figure}.log",
@@ -167,7 +182,7 @@ rule verifier_figure:
         code=code("figures"),
         attempts=figure_attempts,
     output:
-        svg="results/{run}/figures/{figure}.svg",
+        svg=drawn("results/{run}/figures/{figure}.svg"),
         png="results/{run}/figures/{figure}.png",
         quality="results/{run}/figures/{figure}.json",
     log:
@@ -189,7 +204,7 @@ rule report:
     input:
         code=code("report.page"),
         style=report_style,
-        config=workflow.configfiles,
+        config=CONFIG_FILES,
         instances=all_instances(),
         gates=all_gates(),
         rollouts=shards("rollouts", CONFIG.rollouts),
@@ -201,7 +216,11 @@ rule report:
         tables=all_tables(),
         figures=all_figures(),
     output:
-        directory("results/{run}/report"),
+        report(
+            directory("results/{run}/report"),
+            htmlindex="index.html",
+            category="The run's own report",
+        ),
     log:
         "logs/{run}/report.log",
     conda:
@@ -224,7 +243,7 @@ rule report:
 rule provenance:
     input:
         code=code("provenance"),
-        config=workflow.configfiles,
+        config=CONFIG_FILES,
         report="results/{run}/report",
     output:
         "results/{run}/ro-crate-metadata.json",

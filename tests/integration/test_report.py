@@ -62,7 +62,7 @@ def complaints(log: str) -> list[str]:
 def test_pages_open_from_the_disk_without_a_request_or_a_complaint(report: Path, tmp_path: Path):
     hostile = report / "trajectories/rft-0-eval/one.html"
     shutil.copyfile(next((report / "trajectories/rft-0-eval").glob("*.html")), hostile)
-    for page in (report / "index.html", hostile):
+    for page in (report / "index.html", report / "lineage/policies.html", hostile):
         net = tmp_path / f"{page.stem}.netlog.json"
         done = chromium(page, f"--log-net-log={net}", "--dump-dom")
         assert "</html>" in done.stdout and complaints(done.stderr) == []
@@ -73,8 +73,13 @@ def test_pages_open_from_the_disk_without_a_request_or_a_complaint(report: Path,
 
 
 def test_pages_fit_a_phone_and_a_desk(report: Path):
+    # A test's name has no place to break.
+    index = (report / "index.html").read_text()
+    assert "a named test does not pass" in index
+    (report / "index.html").write_text(index.replace("a named test does not pass", f"tests/{'x' * 300}"))
     names = [
         "index.html",
+        "lineage/policies.html",
         *(str(path.relative_to(report)) for path in sorted(report.glob("trajectories/*/*.html"))[:3]),
     ]
     measuring = report / "measure.html"

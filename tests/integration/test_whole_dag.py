@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,17 @@ def test_nothing_is_to_be_done_twice(finished: Checkout):
     assert planned(finished) == {}, finished.snakemake("all", *CONFIG, "--dry-run").stdout
     again = finished.snakemake("all", *CONFIG)
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_snakemakes_own_report_has_tables_figures_and_ours(finished: Checkout):
+    finished.snakemake("all", *CONFIG, "--report", "report.zip")
+    with zipfile.ZipFile(finished.path / "report.zip") as packed:
+        names = {Path(name).name for name in packed.namelist()}
+        text = packed.read("report/report.html").decode()
+    assert {"iterations.csv", "iterations.svg", "index.html", "iterations.html"} <= names
+    # Captions of the workflow, of a table and of a figure.
+    for part in ("agents and verifiers as one DAG", "with 95 % intervals by bootstrap", "Intervals and bands"):
+        assert part in text, part
 
 
 SAMPLING = {"rollouts", "train", "base_model", "synthesize", "instance_image", "environment_image", "os_image"}

@@ -46,7 +46,9 @@ def records(root: Path) -> None:
                 path = path / "config.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                path.write_text(f"{name}\n" if path.suffix != ".csv" else "label,set\none,rft-0-eval\ntwo,other\n")
+                path.write_text(
+                    f"{name}\n" if path.suffix != ".csv" else "label,set\none,rft-0-eval\ntwo,other\nside by side,\n"
+                )
         encoded = base64.urlsafe_b64encode(output.encode()).decode()
         place = folder / f"@{encoded[:9]}" / encoded[9:] if rule == "grade" else folder / encoded
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,9 @@ def test_the_tree_names_every_file_with_its_rule(root, capsys):
     assert "attempts/other.csv" in text and "rft-0-eval" not in text and "workflow/swedag/tables.py" in text
     lineage(Path("results/example/tables/policies.csv"), "1", root=root)
     assert "rft-0-eval.csv" in capsys.readouterr().out
+    lineage(Path("results/example/tables/policies.csv"), "side by side", root=root)
+    text = capsys.readouterr().out
+    assert "attempts/other.csv" in text and "rft-0-eval.csv" in text and f"{len(names)} files in all" in text
 
 
 def test_the_tree_as_json(root, capsys):
@@ -126,7 +131,7 @@ def test_the_tree_as_json(root, capsys):
     [
         ("results/none.csv", "", "no such file"),
         ("workflow/swedag/tables.py", "", "Snakemake has no record of making it"),
-        ("results/example/tables/policies.csv", "9", "no row '9'; give a number from 1 to 2"),
+        ("results/example/tables/policies.csv", "9", "no row '9'; give a number from 1 to 3"),
     ],
 )
 def test_questions_without_an_answer(root, file, row, message):

@@ -9,7 +9,8 @@ import pytest
 
 from swedag.errors import SwedagError
 from swedag.figures import main as draw
-from swedag.report import diagram, outcomes, results, timing, trajectories
+from swedag.metrics.reading import read_attempts
+from swedag.report import cost, diagram, outcomes, results, trajectories
 from swedag.report.page import ReportSettings, main, style_files, visible
 from swedag.tables import main as tabulate
 from tests.unit.test_attempts import EXAMPLE, table
@@ -95,7 +96,7 @@ def pages(report: Path) -> dict[Path, Page]:
 
 def test_every_page_is_whole_and_every_address_is_in_the_folder(report):
     found = pages(report)
-    assert len(found) == 1 + 3 * 24
+    assert len(found) == 1 + 3 * 24 + 1  # Snakemake has a record of one of the two tables
     for path, page in found.items():
         assert page.open == [], path
         for address in page.addresses:
@@ -136,6 +137,27 @@ def test_the_overview_says_what_happened_and_how_sure_it_is(report):
     assert "2 h 00 min" in text and "1 min 01 s" in text
 
 
+def test_every_row_of_a_table_leads_to_what_it_was_made_of(report):
+    index = (report / "index.html").read_text()
+    table = re.search(r'(?s)id="table-policies".*?</table>', index)[0]
+    rows = re.findall(r'<tr><td><a href="lineage/policies.html#(made-\d+)"[^>]*>(\w+)</a>', table)
+    assert [label for _, label in rows] == ["base", "one", "two"]
+    text = (report / "lineage/policies.html").read_text()
+    trees = {name: part for name, part in re.findall(r'(?s)<section id="(made-\d+)">(.*?)</section>', text)}
+    # The records know rft-0-eval and another set, and nothing of the sets of the other two rows, which therefore have all.
+    first = trees[rows[0][0]]
+    for part in (
+        "attempts/rft-0-eval.csv",
+        "results/models/tiny",
+        "base_model",
+        "&#39;seed&#39;: 10",
+        "row 1 · 9 files",
+    ):
+        assert part in re.sub(r"\s+", " ", first), part
+    assert "attempts/other.csv" not in first and rows[1][0] == rows[2][0] != rows[0][0]
+    assert "attempts/other.csv" in trees[rows[1][0]] and "rows 2, 3 · 10 files" in trees[rows[1][0]]
+
+
 def test_failures_are_told_apart(report):
     text = re.sub(r"\s+", " ", Page(report / "index.html").text)
     assert "4 environment failure: the image's gate failed: no verdict on the model" in text
@@ -154,6 +176,7 @@ def test_a_trajectory_shows_everything(report):
         "keep passing",
     ):
         assert part in found, part
+    assert found.index("begin to pass") < found.index("keep passing")
     lost = Page(report / "trajectories/rft-1-eval/sqlparse-0.5.3.eval-002.run-3.html").text
     assert "the server closed the connection" in lost and "No tests ran" in lost and "No reply came" in lost
 
@@ -204,11 +227,30 @@ def test_time_by_step_from_jsonl_and_tsv(tmp_path):
     )
     (tmp_path / "demo/grades/s/b.tsv").write_text("s\th:m:s\tmax_rss\tcpu_time\n1.5\t0:00:01\t-\t0.5\n")
     (tmp_path / "other/grades/c.jsonl").write_text('{"s": 99}\n')
-    (step,) = timing.steps([tmp_path], "demo")
-    assert (step.name, step.jobs, step.wall, step.cpu, step.peak) == ("grading", 3, 5.0, 4.5, 30)
-    assert [timing.human(s) for s in (0.25, 59.96, 119.6, 2422, 7260)] == [
+    (step,) = cost.steps([tmp_path], "demo")
+    assert (step.name, step.jobs, step.wall, step.cpu, step.gpu, step.peak) == ("grading", 3, 5.0, 4.5, 0, 30)
+    assert [cost.human(s) for s in (0.25, 59.96, 119.6, 2422, 7260)] == [
         "0.2 s", "60.0 s", "2 min 00 s", "40 min", "2 h 01 min",
     ]  # fmt: skip
+
+
+def test_gpu_time_bytes_and_tokens(tmp_path):
+    benchmark = tmp_path / "benchmarks/demo/rollouts/s/runs-0-0/shard-0.jsonl"
+    benchmark.parent.mkdir(parents=True)
+    benchmark.write_text('{"s": 30, "cpu_time": 4, "resources": {"gpu": 4, "mem_mb": 8}, "threads": 2}\n')
+    model = tmp_path / "results/models/m"
+    model.mkdir(parents=True)
+    (model / "weights").write_bytes(b"x" * 700)
+    (model / "config.json").write_bytes(b"x" * 50)
+    outputs = ["results/models/m", "results/other/sft/x.jsonl", "results/demo/report", "elsewhere"]
+    rollouts, models = cost.steps([tmp_path / "benchmarks"], "demo", outputs, tmp_path)
+    assert (rollouts.jobs, rollouts.gpu, models.jobs, models.bytes) == (1, 120, 0, 750)
+    assert [cost.human_bytes(size) for size in (10, 2_340_000, 65e9)] == ["0.0 kB", "2.3 MB", "65.0 GB"]
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "instance_id,run,resolved,turns,prompt_tokens,completion_tokens\na,0,1,3,100,20\na,1,0,2,50,5\nb,0,,,,\n"
+    )
+    assert cost.tokens("a", read_attempts(path)) == cost.Tokens("a", 3, 1, 5, 150, 25)
 
 
 def test_images_by_environment():
@@ -273,5 +315,7 @@ def test_the_picture_leaves_out_arrows_that_others_imply():
 
 
 def test_style_files_are_inputs_of_the_rule():
-    assert {path.name for path in style_files()} == {"index.html", "layout.html", "style.css", "trajectory.html"}
+    assert {path.name for path in style_files()} == {
+        "index.html", "layout.html", "lineage.html", "style.css", "trajectory.html",
+    }  # fmt: skip
     assert all(path.is_file() for path in style_files())

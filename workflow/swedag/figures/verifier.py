@@ -57,7 +57,9 @@ def _histogram(axes: "Axes", attempts: list[Attempt], bins: int) -> None:
     axes.set_title("share of attempts by score")
     axes.set_xlabel("verifier's score")
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.22)
+    top = axes.get_ylim()[1]
+    axes.set_ylim(0, top * 1.22)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
     axes.legend(loc="upper left", ncols=2, columnspacing=1.0, bbox_to_anchor=(-0.02, 1.02))
 
 

@@ -4,6 +4,7 @@ In: a file below results/ and Snakemake's records. Out: a tree on stdout, or JSO
 """
 
 import csv
+import io
 import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -50,15 +51,30 @@ def main(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE  # a file or a pipe has no edge to cut paths at
-    tree = Tree(_label(top))
-    shown = {top.path}
-    _grow(tree, top, depth, every, shown)
-    console.print(tree)
+    console.print(tree(top, depth, every))
     console.print(f"{len(upstream([top]))} files in all; lineage {top.lineage[:SHOWN]}", style="dim")
 
 
+def tree(top: Node, depth: int = 99, every: bool = False) -> Tree:
+    """`top` and what is upstream of it; what stands twice is printed once."""
+    grown = Tree(_label(top))
+    _grow(grown, top, depth, every, {top.path})
+    return grown
+
+
+def as_text(top: Node) -> str:
+    """The same in plain text, many files of a folder in one line."""
+    console = Console(file=io.StringIO(), width=WIDE, highlight=False, color_system=None)
+    with console.capture() as captured:
+        console.print(tree(top))
+    return captured.get()
+
+
 def of_row(top: Node, file: Path, row: str) -> Node:
-    """The node with only those inputs that the row's cells name, and those that name nothing (code, references)."""
+    """The node without those inputs that are of other rows: sets, training sets or datasets that its cells do not name.
+
+    A row that names none of them is made of all, such as one of a table that has its sets side by side.
+    """
     with file.open(newline="") as stream:
         rows = [list(cells.values()) for cells in csv.DictReader(stream)]
     chosen = [cells for number, cells in enumerate(rows, 1) if row in (str(number), cells[0])]
@@ -66,12 +82,15 @@ def of_row(top: Node, file: Path, row: str) -> Node:
         raise SwedagError(f"{file}: no row {row!r}; give a number from 1 to {len(rows)} or a first cell")
     kinds = {"attempts", "sft", "instances"}
     named = {str(cell) for cells in chosen for cell in cells}
-    kept = [n for n in top.inputs if PurePosixPath(n.path).parent.name not in kinds or _name(n.path) in named]
+    of_rows = [node for node in top.inputs if PurePosixPath(node.path).parent.name in kinds]
+    others = [node for node in of_rows if _name(node.path) not in named]
+    dropped = {node.path for node in others} if len(others) < len(of_rows) else set()
+    kept = [node for node in top.inputs if node.path not in dropped]
     return Node(top.path, top.sha256, top.lineage, top.record, kept, top.changed)
 
 
 def _name(path: str) -> str:
-    return PurePosixPath(path).name.split(".")[0]
+    return PurePosixPath(path).name.removesuffix(".csv").removesuffix(".jsonl").removesuffix(".card.json")
 
 
 def described(node: Node) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from swedag.artifacts import replacing_directory, sha256_file
 from swedag.instances import Instance, read_instances
-from swedag.metrics.reading import read_attempts
-from swedag.provenance.records import Record, read_records
-from swedag.report import diagram, outcomes, results, timing, trajectories
+from swedag.metrics.reading import Table, read_attempts
+from swedag.provenance.records import Lineage, Record
+from swedag.report import cost, diagram, outcomes, results, trajectories
+from swedag.report.origins import origins
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -64,9 +65,12 @@ def main(
     ledger = outcomes.ledger(_gate_files(gates or [], known))
     graded = trajectories.read_grades(grades or [])
     sampled = trajectories.pages(known, rollouts or [], grades or [], scores or [], graded, chosen.trajectories_per_set)
-    sets = _sets(attempts or [], graded, ledger)
-    steps = timing.steps(benchmarks or [], run)
-    records = read_records(root)
+    read = {path.stem: read_attempts(path) for path in attempts or []}
+    sets = _sets(read, graded, ledger)
+    lineage = Lineage(root)
+    records = lineage.records
+    steps = cost.steps(benchmarks or [], run, records, root)
+    made_of = {path.stem: origins(path, lineage) for path in tables or []}
     notes = _notes(datasets, ledger, sets, cards or [], len(tables or []), len(figures or []))
     boxes, width, height = diagram.layout(diagram.graph({name: r.input or [] for name, r in records.items()}, run))
     inputs = {
@@ -90,12 +94,16 @@ def main(
         "instances": len(known),
         "picture": {"boxes": boxes, "arrows": diagram.arrows(boxes), "width": width, "height": height, "notes": notes},
         "tables": [results.read_table(path) for path in tables or []],
+        "trees": {
+            name: {row: place for place, one in enumerate(of) for row in one.rows} for name, of in made_of.items()
+        },
         "figures": [(path.stem, path.with_suffix(".png").is_file()) for path in figures or []],
         "sets": sets,
         "meaning": outcomes.MEANING,
         "images": outcomes.images(ledger),
         "steps": steps,
-        "wall": sum(step.wall for step in steps),
+        "totals": {what: sum(getattr(step, what) for step in steps) for what in ("wall", "cpu", "gpu", "bytes")},
+        "tokens": [cost.tokens(name, table) for name, table in read.items() if "@" not in name],
         "sampled": sampled,
         "inputs": {kind: _hashed(paths or [], records) for kind, paths in inputs.items() if paths},
         "configs": [(path.name, path.read_text(encoding="utf-8")) for path in config or []],
@@ -107,6 +115,10 @@ def main(
         environment = templates()
         (folder / "style.css").write_text((TEMPLATES / "style.css").read_text(encoding="utf-8"), encoding="utf-8")
         _write(environment, "index.html", folder / "index.html", page)
+        for name, found in made_of.items():
+            if found:
+                values = {"run": run, "table": name, "origins": found}
+                _write(environment, "lineage.html", folder / f"lineage/{name}.html", values)
         for of_set in sampled.values():
             for number, one in enumerate(of_set):
                 before = of_set[number - 1] if number else None
@@ -133,7 +145,7 @@ def templates() -> Any:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    environment.filters |= {"human": timing.human, "short": trajectories.shortened}
+    environment.filters |= {"human": cost.human, "human_bytes": cost.human_bytes, "short": trajectories.shortened}
     environment.globals |= {"tier": outcomes.tier, "node_height": diagram.HEIGHT, "node_width": diagram.WIDTH}
     return environment
 
@@ -177,13 +189,13 @@ def _gate_files(gates: list[Path], instance_ids: Iterable[str]) -> list[Path]:
 
 
 def _sets(
-    attempts: list[Path], graded: dict[str, trajectories.Graded], ledger: list[dict[str, Any]]
+    attempts: dict[str, Table], graded: dict[str, trajectories.Graded], ledger: list[dict[str, Any]]
 ) -> list[outcomes.Tiers]:
     gates = {str(row["instance_id"]): str(row.get("reason") or "") for row in ledger if not row["passed"]}
     found = []
-    for path in attempts:
-        of_set = graded.get(path.stem.split("@")[0], trajectories.Graded())
-        found.append(outcomes.tiers(path.stem, read_attempts(path), of_set.outcomes, of_set.reasons, gates))
+    for name, table in attempts.items():
+        of_set = graded.get(name.split("@")[0], trajectories.Graded())
+        found.append(outcomes.tiers(name, table, of_set.outcomes, of_set.reasons, gates))
     return found
 
 

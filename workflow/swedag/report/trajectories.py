@@ -34,6 +34,7 @@ class Page:
     scored_by: str
     patch: list[tuple[str, str]]
     gold: list[tuple[str, str]]
+    tests: list[tuple[str, str, str]]
 
 
 @dataclass
@@ -108,9 +109,17 @@ def pages(
                     scored_by=verifiers.get(name, ""),
                     patch=diff_lines(rollout.patch),
                     gold=diff_lines(instance.patch),
+                    tests=tests(instance, judged[name, key]),
                 )
             )
     return found
+
+
+def tests(instance: Instance, grade: Grade) -> list[tuple[str, str, str]]:
+    """(test, what it must do, status) of the named tests, those that fail first, then those that must begin to pass."""
+    begins = set(instance.FAIL_TO_PASS)
+    named = sorted(grade.tests.items(), key=lambda test: (test[1] == "PASSED", test[0] not in begins, test[0]))
+    return [(name, "begin to pass" if name in begins else "keep passing", status) for name, status in named]
 
 
 def safe(name: str) -> str:
