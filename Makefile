@@ -26,6 +26,7 @@ run:
 
 test: setup lint ## every test: unit, workflow, and integration on real Apptainer, vLLM and TRL
 	@envs/install-registry.sh
+	@envs/install-slurm.sh
 	@python -m pytest tests
 
 unit: ## the tests that take seconds

@@ -29,6 +29,10 @@ def set_settings(wildcards):
     return settings(CONFIG.rollouts[wildcards.set].settings)
 
 
+def set_gpus(wildcards):
+    return CONFIG.rollouts[wildcards.set].settings.serving.gpus()
+
+
 def set_policy(wildcards):
     return CONFIG.rollouts[wildcards.set].policy
 
@@ -59,6 +63,8 @@ rule rollouts:
         members=shard_members,
         pulls=option("pulls"),
         work="results/{run}/work/rollouts/{set}/runs-{first}-{last}/shard-{shard}",
+    resources:
+        gpu=set_gpus,
     shell:
         "python -m swedag rollouts --settings {params.settings:q} --policy {params.policy} --model {input.model} "
         "--instances {input.instances} --only {params.members} --images results/images {params.pulls} "

@@ -25,6 +25,10 @@ def verifier_scoring_settings(wildcards):
     return settings(CONFIG.verifiers[wildcards.verifier].scoring)
 
 
+def verifier_scoring_gpus(wildcards):
+    return CONFIG.verifiers[wildcards.verifier].scoring.serving.gpus()
+
+
 def verifier_start(wildcards):
     return model_folder(CONFIG.verifiers[wildcards.verifier].start)
 
@@ -96,6 +100,8 @@ rule score:
     params:
         settings=verifier_scoring_settings,
         work="results/{run}/work/scores/{verifier}/{set}/runs-{first}-{last}/shard-{shard}",
+    resources:
+        gpu=verifier_scoring_gpus,
     shell:
         "python -m swedag score --settings {params.settings:q} "
         "--rollouts {input.rollouts} --model {input.model} --work {params.work} --output {output} &> {log}"

@@ -41,7 +41,7 @@ def find_apptainer() -> str:
     raise SwedagError(MISSING)
 
 
-def build_folder() -> str | None:
+def build_folder() -> Path | None:
     """Where to unpack a system of some hundred MB for a minute: in memory if there is plenty, else the usual place.
 
     Thousands of small files are made there, which on many virtual machines' disks takes three times as long.
@@ -53,7 +53,7 @@ def build_folder() -> str | None:
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")), 0)
     forbidden = state.f_flag & (os.ST_NOEXEC | os.ST_NODEV)
-    return str(memory) if not forbidden and min(state.f_bavail * state.f_frsize, available) > MEMORY_WANTED else None
+    return memory if not forbidden and min(state.f_bavail * state.f_frsize, available) > MEMORY_WANTED else None
 
 
 def run_tool(what: str, *command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:

@@ -13,6 +13,7 @@ from swedag.errors import SwedagError
 
 STEPS = {
     "doctor": "swedag.doctor",
+    "init-site": "swedag.init_site",
     "fetch-source": "swedag.images.sources",
     "fetch-wheels": "swedag.images.wheels",
     "os-image": "swedag.images.system",

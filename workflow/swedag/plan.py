@@ -240,7 +240,7 @@ def size_of(config: Config, name: str) -> float:
 
 def gpus(config: Config, policy: str, serving: Any) -> int:
     """GPUs of a server; none for a model so small that it has no size in its name."""
-    return serving.tensor_parallel * serving.data_parallel if serving.device != "cpu" and size_of(config, policy) else 0
+    return serving.gpus() if size_of(config, policy) else 0
 
 
 def _rollouts(config: Config, known: Assumptions, past: Past) -> Stage:

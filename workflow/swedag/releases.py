@@ -26,6 +26,7 @@ from swedag.grading.tree import apply_patch
 from swedag.images.instance import COMMIT, GIT, build_layer, unpack_sdist
 from swedag.instances import Instance
 from swedag.journal import Journal, code_digest
+from swedag.lease import claim
 from swedag.sandbox import Limits, Sandbox, SandboxError
 from swedag.synthesize.trial import run_tests
 
@@ -126,7 +127,7 @@ def main(
         console.print(f"{instance_id}: {known.get('why_not', 'measured')}", highlight=False, markup=False)
         return str(known["why_not"]) if "why_not" in known else Instance.model_validate(known["row"])
 
-    with Journal(work / "journal.jsonl") as journal, ThreadPoolExecutor(workers) as pool:
+    with claim(work), Journal(work / "journal.jsonl") as journal, ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(lambda name: measured(name, journal), sorted(chosen.releases())))
     useless = [one for one in found if isinstance(one, str)]
     if useless:

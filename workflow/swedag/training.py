@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from swedag import packed_attention
 from swedag.artifacts import replacing_directory, sha256, sha256_file
 from swedag.chat_template import marked
 from swedag.errors import SwedagError
+from swedag.lease import claim
 from swedag.tool_environment import enter
 
 if TYPE_CHECKING:
@@ -94,8 +96,10 @@ def main(
     launch(processes, chosen)
     start = sha256(" ".join(sha256_file(path) for path in sorted(model.glob("*.safetensors"))))
     key = sha256(json.dumps([settings, start, sha256_file(data)]))[:16]
-    if train(chosen, model, data, work / key, output):
-        shutil.rmtree(work, ignore_errors=True)
+    first = os.environ.get("RANK", "0") == "0"
+    with claim(work) if first else nullcontext():
+        if train(chosen, model, data, work / key, output):
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def launch(processes: int, chosen: TrainingSettings) -> None:

@@ -22,6 +22,7 @@ from swedag.artifacts import read_jsonl, sha256, sha256_file, write_jsonl
 from swedag.errors import SwedagError
 from swedag.journal import Journal
 from swedag.judgement import Asked, Form, fit, opening, question, words
+from swedag.lease import claim
 from swedag.serving import Server, ServingSettings, serve
 from swedag.trajectory import Message, Rollout
 
@@ -66,7 +67,7 @@ def main(
     rows = read_jsonl(rollouts, Rollout)
     weights = " ".join(sha256_file(path) for path in sorted(model.glob("*.safetensors")))
     keys = [sha256(json.dumps([settings, weights, _asked(row, chosen.form)])) for row in rows]
-    with Journal(work / "journal.jsonl") as journal:
+    with claim(work), Journal(work / "journal.jsonl") as journal:
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in journal}
         if missing:
             with serve(model, chosen.serving, work / "server.log") as server:

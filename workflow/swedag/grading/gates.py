@@ -19,6 +19,7 @@ from swedag.grading.run import GradingSettings
 from swedag.images.record import PullRecord
 from swedag.instances import read_instances
 from swedag.journal import Journal, code_digest, records
+from swedag.lease import claim
 
 
 def main(
@@ -40,7 +41,7 @@ def main(
     code = code_digest("grading.gates")
     keys = [_key(rows[record.instance_id].model_dump_json(), record, settings, code) for record in pulled]
     others = records(known) if known and known.is_dir() else {}
-    with Journal(work / "journal.jsonl") as journal:
+    with claim(work), Journal(work / "journal.jsonl") as journal:
         for key, record in track(list(zip(keys, pulled, strict=True)), "gates", console=Console(stderr=True)):
             if key not in journal:
                 found = others.get(key) or ledger_row(rows[record.instance_id], images, chosen, record).model_dump(

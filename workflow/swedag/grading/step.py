@@ -24,6 +24,7 @@ from swedag.grading.run import GradingSettings, grade_patch
 from swedag.grading.verdict import Verdict
 from swedag.instances import Instance, image_files, read_instances
 from swedag.journal import Journal, code_digest, records
+from swedag.lease import claim
 from swedag.trajectory import Rollout
 
 # Settings that change how fast a verdict comes, not the verdict.
@@ -65,7 +66,7 @@ def main(
     keys = {(name, patch): _key(named[name], patch, images, grader) for name, patch in distinct}
     tasks = [Task(key, named[name], patch) for (name, patch), key in keys.items()]
     others = records(known) if known else {}
-    with Journal(work / "journal.jsonl") as journal:
+    with claim(work), Journal(work / "journal.jsonl") as journal:
         for task in tasks:
             if task.key not in journal and task.key in others:
                 journal.append(task.key, others[task.key])

@@ -4,7 +4,6 @@ The build has no network and needs no privilege: Apptainer runs the definition a
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 
 from swedag.apptainer import build_folder, find_apptainer, run_tool
 from swedag.artifacts import replacing
+from swedag.node_folder import node_folder
 
 # Apptainer's own default, gzip, is slower to make and to read, and larger.
 COMPRESSION = "-comp zstd -Xcompression-level 3"
@@ -25,10 +25,10 @@ def main(
 ) -> None:
     """Build an environment image with Apptainer, without a network."""
     with (
-        tempfile.TemporaryDirectory(prefix="swedag-env-", dir=build_folder()) as folder,
+        node_folder("env", build_folder()) as folder,
         replacing(output) as temporary,
     ):
-        what, unpacked = f"environment {output.stem}", Path(folder) / "wheels"
+        what, unpacked = f"environment {output.stem}", folder / "wheels"
         unpacked.mkdir()
         run_tool(what, "tar", "-x", "-f", wheels, "-C", unpacked)
         run_tool(
@@ -36,7 +36,7 @@ def main(
             *(find_apptainer(), "--quiet", "build", "--force", *privilege(), "--mksquashfs-args", COMPRESSION),
             *("--build-arg", f"OS={os_image.resolve()}", "--build-arg", f"WHEELS={unpacked}"),
             *(temporary.resolve(), definition),
-            env={"APPTAINER_TMPDIR": folder},
+            env={"APPTAINER_TMPDIR": str(folder)},
         )
 
 

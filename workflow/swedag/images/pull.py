@@ -22,9 +22,9 @@ from swedag.apptainer import find_apptainer, run_tool
 from swedag.artifacts import replacing, sha256_file, write_json, write_jsonl
 from swedag.errors import SwedagError
 from swedag.images.environment import COMPRESSION
-from swedag.images.lease import DEAD_SECONDS, lease
 from swedag.images.record import PullRecord
 from swedag.images.registry import Reference, credentials, parse, resolve
+from swedag.lease import DEAD_SECONDS, lease
 
 ATTEMPTS = 3
 

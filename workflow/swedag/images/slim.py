@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from swedag.artifacts import read_jsonl, replacing, sha256_file
 from swedag.errors import SwedagError
 from swedag.images.record import PullRecord
 from swedag.images.system import wrap
+from swedag.node_folder import node_folder
 from swedag.sandbox.launch import squashfs_offset
 
 SQUASHFS = ("-noappend", "-quiet", "-no-progress", "-no-xattrs", "-all-root", "-all-time", "0", "-mkfs-time", "0")
@@ -62,8 +62,8 @@ def split(images: list[Path], environment: Path, layers: Path) -> None:
         if not (root / "usr/bin/unsquashfs").exists():
             _plant_unsquashfs(root)
         (root / "testbed").mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="swedag-slim-") as folder, replacing(environment) as temporary:
-            squashed = Path(folder) / "root.sqsh"
+        with node_folder("slim") as folder, replacing(environment) as temporary:
+            squashed = folder / "root.sqsh"
             _squash(f"environment {environment.stem}", root, squashed, "3")
             wrap(f"environment {environment.stem}", squashed, temporary)
     for image in images:
@@ -110,8 +110,8 @@ def _keep(root: Path, wanted: Content) -> None:
 
 @contextmanager
 def _unpacked(image: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="swedag-slim-") as folder:
-        root = Path(folder) / "root"
+    with node_folder("slim") as folder:
+        root = folder / "root"
         run_tool(
             f"{image}: could not be unpacked",
             *("unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-offset", squashfs_offset(image)),

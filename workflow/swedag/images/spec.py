@@ -19,7 +19,6 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +34,7 @@ from swedag.images.environment import COMPRESSION, privilege
 from swedag.images.instance import check_out
 from swedag.images.mirror import BuildSettings
 from swedag.instances import Instance, read_instances
+from swedag.node_folder import node_folder
 from swedag.sandbox.launch import squashfs_offset
 
 # The Python of Debian's releases, and the release below Pythons of conda-forge.
@@ -96,8 +96,7 @@ def main(
     chosen = BuildSettings.model_validate_json(settings)
     repository, described = find(spec, environment, chosen)
     instance = representative(instances, environment)
-    with tempfile.TemporaryDirectory(prefix="swedag-env-", dir=build_folder()) as name:
-        folder = Path(name)
+    with node_folder("env", build_folder()) as folder:
         check_out(f"environment {environment}", mirror, instance.base_commit, folder / "testbed")
         (folder / "build").mkdir()
         python = set_up_python(repository, described, chosen, folder)

@@ -5,7 +5,6 @@ content goes into a bit-reproducible squashfs, and Apptainer wraps that in a SIF
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ import typer
 from swedag.apptainer import build_folder, find_apptainer, run_tool
 from swedag.artifacts import replacing
 from swedag.errors import SwedagError
+from swedag.node_folder import node_folder
 
 # squashfs-tools: a sandbox unpacks the instance layer with the image's own unsquashfs. python3-venv brings pip's wheel.
 PACKAGES = "python3,python3-venv,git,patch,ca-certificates,procps,squashfs-tools"
@@ -35,15 +35,15 @@ def main(
         raise SwedagError(f"{what}: no images are made for {machine}; use a machine of {' or '.join(ARCHITECTURES)}")
     mode = "root" if os.geteuid() == 0 else "unshare"
     without = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
-    with tempfile.TemporaryDirectory(prefix="swedag-os-", dir=build_folder()) as folder:
-        Path(folder).chmod(0o755)  # in a user namespace mmdebstrap works here under other ids
-        archive, root, squashed = [Path(folder) / name for name in ("root.tar", "root", "root.sqsh")]
+    with node_folder("os", build_folder()) as folder:
+        folder.chmod(0o755)  # in a user namespace mmdebstrap works here under other ids
+        archive, root, squashed = [folder / name for name in ("root.tar", "root", "root.sqsh")]
         run_tool(
             f"{what}: {mirror} could not be installed from (is it reachable? does it have {suite}?)",
             *("mmdebstrap", f"--mode={mode}", "--variant=minbase", f"--include={PACKAGES}"),
             *(*without, "--dpkgopt=force-unsafe-io"),
             *(f"--customize-hook={COMPILE}", suite, str(archive), mirror),
-            env={"TMPDIR": folder},
+            env={"TMPDIR": str(folder)},
         )
         root.mkdir()
         # Unpacked by whoever runs this, owners and devices left out: an image needs neither.

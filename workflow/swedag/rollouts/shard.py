@@ -1,7 +1,8 @@
 """All rollouts of a shard: many at once from one server, each journaled as it ends, failures of machinery tried again.
 
-A job that is told to stop (SIGTERM) starts no more rollouts, gives the running ones a grace period and fails; a rerun
-takes the finished ones from the journal. The journal also counts the attempts that machinery cost.
+A job that is told to stop (SIGTERM), or whose time in Slurm is nearly over, starts no more rollouts, gives the running
+ones a grace period and fails; a rerun takes the finished ones from the journal. The journal also counts the attempts
+that machinery cost.
 """
 
 import asyncio
@@ -25,8 +26,11 @@ from swedag.rollouts.throttle import Throttle, watch
 from swedag.sandbox import SandboxError
 from swedag.serving import Server, serve
 from swedag.trajectory import Rollout
+from swedag.walltime import seconds_left
 
 LOGGER = logging.getLogger("swedag.rollouts")
+# For a server and its processes to end, and for Slurm's own delays.
+LAST_SECONDS = 30
 
 
 @dataclass
@@ -77,7 +81,7 @@ async def _sample(shard: Shard, server: Server) -> None:
     endpoint = connect(server.base_url, server.api_key, server.model, settings.request_seconds, settings.concurrency)
     metrics = f"{server.base_url.removesuffix('/v1')}/metrics"
     watcher = asyncio.create_task(watch(throttle, metrics, server.headers()))
-    with ThreadPoolExecutor(settings.concurrency + 1) as threads, _events(server) as (stop, lost):
+    with ThreadPoolExecutor(settings.concurrency + 1) as threads, _events(server, settings) as (stop, lost):
         make = partial(_start, shard, endpoint, threads)
         try:
             await _make_all(shard, make, throttle, stop, lost)
@@ -95,27 +99,27 @@ async def _make_all(
     shard: Shard,
     make: Callable[[str], asyncio.Task[Rollout]],
     throttle: Throttle,
-    stop: asyncio.Event,
+    stop: asyncio.Future[str],
     lost: asyncio.Event,
 ) -> None:
     waiting = deque(shard.pending())
     running: dict[asyncio.Task[Rollout], str] = {}
-    events = [asyncio.create_task(event.wait()) for event in (stop, lost)]
+    events = [stop, asyncio.create_task(lost.wait())]
     try:
-        while (waiting or running) and not stop.is_set() and not lost.is_set():
+        while (waiting or running) and not stop.done() and not lost.is_set():
             while waiting and len(running) < throttle.limit:
                 key = waiting.popleft()
                 running[make(key)] = key
             await asyncio.wait([*running, *events], return_when=asyncio.FIRST_COMPLETED)
             for key in await _settle(shard, running):
                 waiting.append(key)
-        if stop.is_set():
+        if stop.done():
             if running:
                 await asyncio.wait([*running], timeout=shard.settings.grace_seconds)
             await _settle(shard, running, count=False)
             finished = sum(key in shard.journal for key in shard.jobs)
             raise SwedagError(
-                f"told to stop (SIGTERM) with {finished} of {len(shard.jobs)} rollouts finished. "
+                f"told to stop ({stop.result()}) with {finished} of {len(shard.jobs)} rollouts finished. "
                 f"They are kept in {shard.journal.path}; run the same command again for the rest."
             )
         for key in running.values():
@@ -148,11 +152,19 @@ async def _settle(shard: Shard, running: dict[asyncio.Task[Rollout], str], count
 
 
 @contextmanager
-def _events(server: Server) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
-    """(told to stop, server lost), set from SIGTERM and from the end of the server's process."""
-    loop, stop, lost = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    process = os.pidfd_open(server.guard.pid)
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+def _events(server: Server, settings: RolloutSettings) -> Iterator[tuple[asyncio.Future[str], asyncio.Event]]:
+    """(told to stop and why, server lost), from SIGTERM or Slurm's clock, and from the end of the server's process."""
+    loop, lost = asyncio.get_running_loop(), asyncio.Event()
+    stop: asyncio.Future[str] = loop.create_future()
+
+    def tell(why: str) -> None:
+        if not stop.done():
+            stop.set_result(why)
+
+    process, left = os.pidfd_open(server.guard.pid), seconds_left()
+    loop.add_signal_handler(signal.SIGTERM, tell, "SIGTERM")
+    if left is not None:
+        loop.call_later(left - settings.grace_seconds - LAST_SECONDS, tell, "the job's time is nearly over")
     loop.add_reader(process, lost.set)
     try:
         yield stop, lost

@@ -18,6 +18,7 @@ from swedag.errors import SwedagError
 from swedag.images.record import PullRecord
 from swedag.instances import Instance, image_files, read_instances
 from swedag.journal import Journal
+from swedag.lease import claim
 from swedag.rollouts.attempt import Job
 from swedag.rollouts.keys import derive_seed, digest, rollout_key
 from swedag.rollouts.settings import RolloutSettings
@@ -52,7 +53,7 @@ def main(
     runs = range(first_run, last_run + 1)
     made = [_job(row, run, policy, chosen, images) for row in rows for run in runs]
     model_digest = digest(model)
-    with Journal(work / "journal.jsonl") as journal:
+    with claim(work), Journal(work / "journal.jsonl") as journal:
         jobs = {rollout_key(job, chosen, model_digest): job for job in made}
         kept = sum(key in journal for key in jobs)
         started = time.monotonic()

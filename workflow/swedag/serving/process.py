@@ -7,11 +7,9 @@ processes; when the server ends, the guard kills what the server left behind and
 
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from swedag.errors import SwedagError
+from swedag.node_folder import node_folder
 from swedag.serving.command import server_command, server_environment
 from swedag.serving.settings import ServingSettings
 
@@ -83,26 +82,25 @@ def serve(model: Path, settings: ServingSettings, log: Path) -> Iterator[Server]
 
 @contextmanager
 def _guarded(command: list[str], key: str, settings: ServingSettings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    scratch = Path(tempfile.mkdtemp(prefix="swedag-serve-"))
-    with log.open("ab") as out:
-        guard = subprocess.Popen(
-            ["sh", "-c", GUARD, "guard", str(GRACE_SECONDS), str(scratch), *command],
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=os.environ | server_environment(key, scratch, settings),
-            start_new_session=True,
-        )
-    try:
-        yield guard
-    finally:
-        assert guard.stdin is not None
-        guard.stdin.close()
-        guard.wait()
-        # Nothing is left of the session unless someone has killed the guard itself.
-        with suppress(ProcessLookupError):
-            os.killpg(guard.pid, signal.SIGKILL)
-        shutil.rmtree(scratch, ignore_errors=True)
+    with node_folder("serve") as scratch:
+        with log.open("ab") as out:
+            guard = subprocess.Popen(
+                ["sh", "-c", GUARD, "guard", str(GRACE_SECONDS), str(scratch), *command],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=os.environ | server_environment(key, scratch, settings),
+                start_new_session=True,
+            )
+        try:
+            yield guard
+        finally:
+            assert guard.stdin is not None
+            guard.stdin.close()
+            guard.wait()
+            # Nothing is left of the session unless someone has killed the guard itself.
+            with suppress(ProcessLookupError):
+                os.killpg(guard.pid, signal.SIGKILL)
 
 
 def _wait_until_ready(server: Server, seconds: float) -> None:

@@ -27,3 +27,7 @@ class ServingSettings(BaseModel):
     startup_seconds: float = Field(900, gt=0, description="Time within which the server must answer")
     extra_arguments: list[str] = Field([], description="Further arguments of `vllm serve`, word by word")
     image: str | None = Field(None, description="Apptainer image with vLLM; null for the tool environment")
+
+    def gpus(self) -> int:
+        """GPUs that the server takes where there are any."""
+        return 0 if self.device == "cpu" else self.tensor_parallel * self.data_parallel

@@ -25,6 +25,7 @@ from swedag.images.instance import build_layer
 from swedag.instances import Instance
 from swedag.issues import issue_text
 from swedag.journal import Journal, code_digest
+from swedag.lease import claim
 from swedag.sandbox import Limits, SandboxError
 from swedag.synthesize.candidates import Candidate, Split, candidates
 from swedag.synthesize.pool import SandboxPool, in_order
@@ -109,7 +110,11 @@ def main(
         raise SwedagError(f"{environment}: no such file; the environment {chosen.environment!r} is not built")
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     rows: list[Instance] = []
-    with Journal(work / "journal.jsonl") as journal, Progress(*columns, console=Console(stderr=True)) as progress:
+    with (
+        claim(work),
+        Journal(work / "journal.jsonl") as journal,
+        Progress(*columns, console=Console(stderr=True)) as progress,
+    ):
         for package, wanted in chosen.packages.items():
             task = progress.add_task(f"{package} {chosen.split}", total=wanted)
             source = sources / f"{package.replace('==', '-')}.tar.gz"
