@@ -1,8 +1,8 @@
 """A real Slurm on this machine for as long as a `with` block lasts: munge, MariaDB, slurmdbd, slurmctld, two slurmd.
 
 Debian's packages are enough (envs/install-slurm.sh). Node `cpu1` has no GPU, node `gpu1` counts two (character devices
-stand in for them). Partitions: `cpu` (both nodes), `gpu` (gpu1), `spare` (cpu1; its jobs go back to the queue when one
-of `urgent` wants the node). There are no cgroups, so memory limits are not enforced.
+stand in for them). Partitions: `cpu` (both nodes), `gpu` (gpu1), `spare` (both; its jobs go back to the queue when one of
+`urgent` wants their node). There are no cgroups, so memory limits are not enforced.
 
 The executor's jobstep drops $SLURM_CONF, so the configuration must lie where Slurm was built to look: /etc/slurm. A
 machine that has one there keeps it, and these tests are skipped.
@@ -99,6 +99,7 @@ class Cluster:
         socket_of_munge, socket_of_database = folder / "munge.sock", folder / "mysql.sock"
         for node in range(2):
             os.mknod(folder / f"gpu{node}", 0o600 | 0o020000, os.makedev(1, 3))
+        (folder / "owner").write_text(str(os.getpid()))
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o600)
         (folder / "slurm.conf").write_text(
@@ -143,6 +144,7 @@ class Cluster:
         self.say("sacctmgr", "--immediate", "add", "cluster", "test")
         self.say("sacctmgr", "--immediate", "add", "account", ACCOUNT, "Description=tests")
         self.say("sacctmgr", "--immediate", "add", "user", "root", f"Account={ACCOUNT}")
+        self.say("sacctmgr", "--immediate", "modify", "user", "root", "set", f"DefaultAccount={ACCOUNT}")
         self.start_controller()
         for node in NODES:
             self.start_node(node)
@@ -167,8 +169,8 @@ def running(folder: Path) -> Iterator[Cluster]:
 
 def skip_if_impossible() -> None:
     conf = SYSTEM / "slurm.conf"
-    if conf.is_symlink() and not conf.exists():
-        conf.unlink()  # of a test session whose folder is gone
+    if conf.is_symlink() and _left_behind(conf.readlink().parent):
+        conf.unlink()
     if conf.exists():
         pytest.skip(f"{conf} is there: this machine belongs to a Slurm, which the tests leave alone")
     missing = [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
@@ -176,6 +178,12 @@ def skip_if_impossible() -> None:
         pytest.skip(f"no {', '.join(missing)}: envs/install-slurm.sh, as root on Debian or Ubuntu")
     if os.getuid():
         pytest.skip("a Slurm can only be brought up by root")
+
+
+def _left_behind(folder: Path) -> bool:
+    """Whether a configuration is that of a test session which is gone; its daemons died with it."""
+    owner = folder / "owner"
+    return not folder.exists() or (owner.exists() and not Path("/proc", owner.read_text()).exists())
 
 
 def until(condition, what: str, seconds: float = 60) -> None:
@@ -194,7 +202,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={munge}
+AuthInfo=socket={munge},cred_expire=5
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={accounting_port}
@@ -227,11 +235,11 @@ PreemptMode=REQUEUE
 MaxJobCount=20000
 GresTypes=gpu
 NodeName=cpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={cpu_port} CPUs=8 RealMemory=32000 State=UNKNOWN
-NodeName=gpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_port} CPUs=8 RealMemory=32000 Gres=gpu:h100:2 State=UNKNOWN
+NodeName=gpu1 Weight=10 NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_port} CPUs=8 RealMemory=32000 Gres=gpu:h100:2 State=UNKNOWN
 PartitionName=cpu Nodes=cpu1,gpu1 Default=YES MaxTime=1-00:00:00 PriorityTier=10 State=UP PreemptMode=OFF
 PartitionName=gpu Nodes=gpu1 MaxTime=2-00:00:00 PriorityTier=10 State=UP PreemptMode=OFF
-PartitionName=spare Nodes=cpu1 MaxTime=1-00:00:00 PriorityTier=1 State=UP PreemptMode=REQUEUE
-PartitionName=urgent Nodes=cpu1 MaxTime=1-00:00:00 PriorityTier=20 State=UP PreemptMode=OFF
+PartitionName=spare Nodes=cpu1,gpu1 MaxTime=1-00:00:00 PriorityTier=1 State=UP PreemptMode=REQUEUE
+PartitionName=urgent Nodes=cpu1,gpu1 MaxTime=1-00:00:00 PriorityTier=20 State=UP PreemptMode=OFF
 """
 
 DATABASE = """\

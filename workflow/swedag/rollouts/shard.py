@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from swedag.errors import SwedagError
 from swedag.journal import Journal
@@ -104,7 +105,7 @@ async def _make_all(
 ) -> None:
     waiting = deque(shard.pending())
     running: dict[asyncio.Task[Rollout], str] = {}
-    events = [stop, asyncio.create_task(lost.wait())]
+    events: list[asyncio.Future[Any]] = [stop, asyncio.create_task(lost.wait())]
     try:
         while (waiting or running) and not stop.done() and not lost.is_set():
             while waiting and len(running) < throttle.limit:
