@@ -57,14 +57,14 @@ rule rollouts:
         "benchmarks/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl"
     conda:
         "../envs/driver.yaml"
+    resources:
+        gpu=set_gpus,
     params:
         settings=set_settings,
         policy=set_policy,
         members=shard_members,
         pulls=option("pulls"),
         work="results/{run}/work/rollouts/{set}/runs-{first}-{last}/shard-{shard}",
-    resources:
-        gpu=set_gpus,
     shell:
         "python -m swedag rollouts --settings {params.settings:q} --policy {params.policy} --model {input.model} "
         "--instances {input.instances} --only {params.members} --images results/images {params.pulls} "

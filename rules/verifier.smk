@@ -97,11 +97,11 @@ rule score:
         "benchmarks/{run}/scores/{verifier}/{set}/runs-{first}-{last}/shard-{shard}.jsonl"
     conda:
         "../envs/driver.yaml"
+    resources:
+        gpu=verifier_scoring_gpus,
     params:
         settings=verifier_scoring_settings,
         work="results/{run}/work/scores/{verifier}/{set}/runs-{first}-{last}/shard-{shard}",
-    resources:
-        gpu=verifier_scoring_gpus,
     shell:
         "python -m swedag score --settings {params.settings:q} "
         "--rollouts {input.rollouts} --model {input.model} --work {params.work} --output {output} &> {log}"
