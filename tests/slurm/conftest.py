@@ -1,0 +1,133 @@
+"""One Slurm for all tests here, one whole run on it, and checkouts in which to do harm."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Checkout, copy_sources
+from tests.integration.images import operating_system
+from tests.slurm.cluster import ACCOUNT, Cluster, running, until
+
+CONFIG = "config/mini.yaml"
+RESULTS = Path("results/mini")
+# What the machine is too small for is made smaller here; all else is the profile as it stands.
+SMALL = (
+    "--slurm-init-seconds-before-status-checks",
+    "1",
+    "--max-status-checks-per-second",
+    "1",
+    "--latency-wait",
+    "15",
+)
+SITE = {
+    "SWEDAG_ACCOUNT": ACCOUNT,
+    "SWEDAG_CPU_PARTITION": "cpu",
+    "SWEDAG_CPU_MEMORY_MB": "3000",
+    "SWEDAG_GPU_PARTITION": "gpu",
+    "SWEDAG_GPU_MEMORY_MB": "3000",
+    "SWEDAG_GPU_TYPE": "h100",
+    "SWEDAG_GPUS": "1",
+}
+
+
+@dataclass
+class Run:
+    """A started `snakemake --profile slurm` in a checkout."""
+
+    checkout: Checkout
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def finish(self, status: int = 0, seconds: float = 400) -> str:
+        """Wait for the end; what it said."""
+        code = self.process.wait(seconds)
+        assert code == status, self.said()[-6000:]
+        return self.said()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass
+class Site:
+    """A checkout on the cluster."""
+
+    cluster: Cluster
+    checkout: Checkout
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def results(self) -> Path:
+        return self.checkout.path / RESULTS
+
+    def start(self, *targets: str, options: tuple[str, ...] = (), **environment: str) -> Run:
+        log = self.checkout.path / f"run-{len(self.runs)}.log"
+        words = ["snakemake", *targets, "--profile", "slurm", "--configfile", CONFIG, *SMALL, *options]
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                words, cwd=self.checkout.path, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                env=os.environ | SITE | {"PYTHONPATH": str(self.checkout.path / "workflow")} | environment,
+            )  # fmt: skip
+        self.runs.append(Run(self.checkout, process, log))
+        return self.runs[-1]
+
+    def records(self, shard: str) -> int:
+        """Rollouts in the journal of a shard, named as below rollouts/."""
+        journal = self.results / "work/rollouts" / shard / "journal.jsonl"
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    def in_the_middle_of(self, shard: str, run: Run, records: int) -> tuple[str, int]:
+        """Wait until a shard's job has journaled so many rollouts; the job's id and how many there are."""
+        until(lambda: self.records(shard) >= records or run.ended(), f"{records} rollouts of {shard}", 200)
+        assert not run.ended(), run.said()[-6000:]
+        [job] = [job for job, rule in self.cluster.jobs("RUNNING").items() if rule == "rollouts"]
+        return job, self.records(shard)
+
+    def kept(self, shard: str) -> int:
+        """How many rollouts of a shard its last job took from the journal."""
+        log = (self.checkout.path / "logs/mini/rollouts" / f"{shard}.log").read_text()
+        return int(re.findall(r"\((\d+) from the journal\)", log)[-1])
+
+    def end(self) -> None:
+        for run in self.runs:
+            if not run.ended():
+                run.process.send_signal(signal.SIGINT)
+                run.process.wait()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A checkout in which `snakemake --profile slurm all` has made the DAG in small."""
+    site = Site(cluster, mini_checkout(tmp_path_factory.mktemp("whole")))
+    site.start("all").finish(seconds=1200)
+    return site
+
+
+def mini_checkout(folder: Path) -> Checkout:
+    """A checkout with the DAG in small, and the operating system's image that its own step has made for all tests."""
+    checkout = copy_sources(folder)
+    shutil.copy2(ROOT / "tests/data/mini.yaml", folder / CONFIG)
+    (folder / "results/images/os").mkdir(parents=True)
+    shutil.copy2(operating_system(), folder / "results/images/os")
+    os.utime(folder / "results/images/os/bookworm.sif")
+    return checkout
