@@ -1,3 +1,4 @@
+import itertools
 import re
 from pathlib import Path
 
@@ -7,8 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from swedag.errors import SwedagError
 from swedag.figures import FigureSettings, main, policies_of, references_of, sets_of
+from swedag.figures.scaling import scaling
 from swedag.figures.training import losses_of
 from swedag.metrics.reading import read_attempts
+from swedag.reference import ReferenceTable
 from tests.unit.test_attempts import RUN, table
 from tests.unit.test_tables import PAPER, REFERENCE
 
@@ -70,6 +73,31 @@ def test_curves_differ_without_colour(tmp_path, attempts):
     """Greyscale: each of two training curves has its own dash pattern."""
     svg, _ = draw(tmp_path, FIGURES["training"], attempts)
     assert b"stroke-dasharray" in svg and b"#1d4e89" in svg and b"#e07a1f" in svg
+
+
+def test_curves_are_named_once_and_apart(tmp_path, attempts):
+    names = ["rft-2-eval@a", "rft-2-eval@b", "rft-2-eval@c"]
+    tables = {name: read_attempts(table(tmp_path / f"{name}.csv", "rft-2-eval", scored=True)) for name in names}
+    reference = {
+        "file": "fig5_verifier_ablation",
+        "columns": {"best_at_k": "best_at_k"},
+        "rows": [{"verifier_data": kind} for kind in ("mixture", "on_policy", "off_policy")],
+    }
+    chosen = TypeAdapter(FigureSettings).validate_python(
+        {"kind": "scaling", "sets": names, "labels": ["A", "B", "C"], "k": "1-4", "reference": reference}
+    )
+    figure = scaling(chosen, tables, ReferenceTable(REFERENCE / "fig5_verifier_ablation.csv"))
+    texts = figure.axes[0].texts
+    told = sorted(re.sub(r" [\d.]+$", "", text.get_text()) for text in texts)
+    ours = ["A: Best@k", "B: Best@k", "C: Best@k", "rft-2-eval: Pass@k"]
+    assert told == sorted([*ours, *(f"paper, {label}: Best@k" for label in "ABC")])
+    places = sorted(text.xyann[1] for text in texts)
+    assert places[-1] <= 1 and all(b - a > 0.06 for a, b in itertools.pairwise(places))
+    # A colour for each set, and its paper's curve in the same with open markers.
+    lines = {
+        (line.get_color(), line.get_linestyle(), line.get_markerfacecolor() == "white") for line in figure.axes[0].lines
+    }
+    assert len(lines) == 1 + 2 * 3
 
 
 def test_the_numbers_behind_a_verifiers_figure(tmp_path, attempts):

@@ -53,6 +53,20 @@ def test_policies_side_by_side_with_every_tier_and_denominator(attempts):
     assert "24 attempts on 6 instances" in found.notes[0]
 
 
+def test_only_rows_of_a_block_with_the_same_instances_are_compared(tmp_path, attempts):
+    other = tmp_path / "other.csv"
+    other.write_text("instance_id,run,resolved\nelsewhere,0,1\n")
+    sets = [*POLICIES["sets"], "other"]
+    pairs = make(settings(kind="iterations", sets=sets, block=2), [*attempts, other], [], [], [])
+    found = [row["previous_difference"] for row in pairs.tidy]
+    assert found[1] is not None and found[0] is found[2] is found[3] is None
+    assert "over previous" in pairs.header and "over first" not in pairs.header
+    whole = make(settings(kind="iterations", sets=sets), [*attempts, other], [], [], [])
+    assert whole.tidy[2]["first_difference"] is not None and whole.tidy[3]["first_difference"] is None
+    alone = make(settings(kind="iterations", sets=sets, block=1), [*attempts, other], [], [], [])
+    assert not [name for name in alone.header if name.startswith("over ")]
+
+
 def test_missing_verdicts_leave_the_rates_only_when_asked(attempts):
     failing = make(settings(**POLICIES), attempts, [], [], []).tidy[1]
     excluded = make(settings(**POLICIES, missing="exclude"), attempts, [], [], []).tidy[1]

@@ -4,6 +4,7 @@ In: what the figure's kind needs (attempts or checkpoints; tables of config/refe
 verifier the numbers behind its figure as JSON, where asked for.
 """
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,8 @@ from swedag.figures.training import training
 from swedag.figures.verifier import verifier
 from swedag.metrics.reading import read_attempts
 from swedag.reference import open_reference
+
+CHARACTERS_PER_INCH = 10  # of a caption
 
 __all__ = ["FigureSettings", "main", "policies_of", "references_of", "sets_of"]
 
@@ -65,7 +68,10 @@ def main(
             if quality:
                 write_json(quality, numbers)
         if chosen.caption:
-            figure.suptitle(chosen.caption, x=0.01, ha="left", weight="bold", size=10.5)
+            caption = textwrap.fill(
+                chosen.caption, int(CHARACTERS_PER_INCH * figure.get_figwidth()), break_on_hyphens=False
+            )
+            figure.suptitle(caption, x=0.01, ha="left", weight="bold", size=10.5)
         save(figure, svg, png)
 
 

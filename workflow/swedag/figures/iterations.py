@@ -4,7 +4,7 @@ In: attempts by set. Out: a figure of two panels; the right one sets failures of
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swedag.figures.settings import IterationsFigure
 from swedag.figures.style import BLUE, INK, MUTED, ORANGE, RULE, blank, percent_axis
@@ -25,9 +25,14 @@ TIERS = [
 ]
 
 
+# With more sets than this, their sizes do not stand below each.
+CROWDED = 4
+
+
 def iterations(settings: IterationsFigure, tables: dict[str, Table], reference: ReferenceTable | None) -> "Figure":
     """`tables` by set, drawn in the order of the settings."""
-    figure, (left, right) = blank(7.2, 3.5, 2, width_ratios=[1.15, 1])
+    width = 7.2 if len(settings.sets) <= CROWDED else 9.2
+    figure, (left, right) = blank(width, 3.5, 2, width_ratios=[1.15, 1])
     _rates(left, settings, tables, reference)
     _shares(right, settings, tables)
     return figure
@@ -43,7 +48,8 @@ def _rates(
         [float(point[key] or 0) for point in points] for key in ("pass_at_k", "pass_low", "pass_high")
     )
     places = list(range(len(points)))
-    axes.plot(places, rates, color=BLUE, linewidth=1, zorder=2)
+    for part in _blocks(settings):
+        axes.plot(places[part], rates[part], color=BLUE, linewidth=1, zorder=2)
     ends = [[rate - low for rate, low in zip(rates, lows, strict=True)]]
     ends += [[high - rate for rate, high in zip(rates, highs, strict=True)]]
     axes.errorbar(
@@ -52,7 +58,8 @@ def _rates(
     halo = [withStroke(linewidth=3, foreground="white")]
     for place, rate in zip(places, rates, strict=True):
         # The side that the line to the next point leaves free.
-        falls = place + 1 < len(rates) and rates[place + 1] < rate
+        ends_block = (place + 1) % (settings.block or len(rates)) == 0
+        falls = not ends_block and rates[place + 1] < rate
         offset = (8, 5 if falls else -12)
         axes.annotate(
             f"{100 * rate:.1f}",
@@ -65,18 +72,26 @@ def _rates(
         )
     empty = [_empty(tables[name], settings) for name in settings.sets]
     if not all(map(math.isnan, empty)):
-        axes.plot(places, empty, color=MUTED, linestyle=":", marker="s", markerfacecolor="white", label="empty patches")
+        look: dict[str, Any] = {"color": MUTED, "linestyle": ":", "marker": "s", "markerfacecolor": "white"}
+        for part in _blocks(settings):
+            label = "empty patches" if part.start == 0 else None
+            axes.plot(places[part], empty[part], label=label, **look)
     theirs = _paper(settings, reference)
     if not all(map(math.isnan, theirs)):
-        label = settings.reference.label if settings.reference else ""
-        axes.plot(
-            places, theirs, color=INK, linestyle="--", linewidth=1, marker="D", markerfacecolor="white", label=label
-        )
+        look = {"color": INK, "linestyle": "--", "linewidth": 1, "marker": "D", "markerfacecolor": "white"}
+        for part in _blocks(settings):
+            label = settings.reference.label if settings.reference and part.start == 0 else None
+            axes.plot(places[part], theirs[part], label=label, **look)
     known = [value for value in [*highs, *empty, *theirs] if not math.isnan(value)]
     percent_axis(axes, "% of attempts, with 95 % interval over instances", max(known))
+    axes.title.set_in_layout(False)
     axes.set_xlim(-0.4, len(points) - 0.4)
-    sized = [f"{label}\n{_size(point)}" for (label, _), point in zip(settings.named(), points, strict=True)]
-    _ticks(axes, sized)
+    labels = [label for label, _ in settings.named()]
+    if len(labels) > CROWDED:
+        axes.set_xlabel(" or ".join(dict.fromkeys(_size(point).replace("\n", ", ") for point in points)), fontsize=8)
+    else:
+        labels = [f"{label}\n{_size(point)}" for label, point in zip(labels, points, strict=True)]
+    _ticks(axes, labels)
     # Its width must not squeeze the axes.
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, 1.04), ncols=2, columnspacing=1.2).set_in_layout(False)
     axes.set_ylim(0, axes.get_ylim()[1] * (1.2 if reference else 1.12))
@@ -85,6 +100,11 @@ def _rates(
 def _ticks(axes: "Axes", labels: list[str]) -> None:
     crowded = sum(max(map(len, label.split("\n"))) for label in labels) > 40
     axes.set_xticks(range(len(labels)), labels, rotation=30 if crowded else 0, ha="right" if crowded else "center")
+
+
+def _blocks(settings: IterationsFigure) -> list[slice]:
+    size = settings.block or len(settings.sets)
+    return [slice(first, first + size) for first in range(0, len(settings.sets), size)]
 
 
 def _size(point: dict[str, float | int | None]) -> str:

@@ -47,6 +47,7 @@ class IterationsFigure(_OfRates):
     """Resolve rates with intervals, and what became of the attempts."""
 
     kind: Literal["iterations"]
+    block: int | None = Field(None, ge=1, description="So many points are joined by a line, from the first; null: all")
 
 
 class ScalingFigure(_OfRates):

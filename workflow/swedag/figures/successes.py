@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def ranked(settings: SuccessesFigure, tables: dict[str, Table], reference: ReferenceTable | None) -> "Figure":
     """`tables` by set, drawn in the order of the settings."""
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import MaxNLocator
 
     figure, (axes,) = blank(6.2, 3.4)
@@ -29,9 +30,11 @@ def ranked(settings: SuccessesFigure, tables: dict[str, Table], reference: Refer
         axes.bar(places, counts, width=0.86, color=colour, alpha=1 / len(settings.sets), label=named)
         theirs = _paper(settings, reference, position)
         if theirs:
-            told = f"{settings.reference.label if settings.reference else ''}: {len(theirs)}, {sum(theirs)} rollouts"
+            named = settings.reference.label if settings.reference else ""
+            told = f"{named}: {len(theirs)} instances, {sum(theirs):.0f} rollouts"
             edges = [place + 0.5 for place in range(len(theirs) + 1)]
-            axes.stairs(theirs, edges, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label=told)
+            halo = [withStroke(linewidth=3, foreground="white")]
+            axes.stairs(theirs, edges, color=INK, linewidth=1.3, label=told, path_effects=halo)
         most = max(most, *counts, *map(int, theirs))
     axes.set_title("resolved attempts of an instance")
     axes.set_xlabel("instances resolved at all, those most often first", color=MUTED)

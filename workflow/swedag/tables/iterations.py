@@ -32,8 +32,9 @@ def iterations(settings: IterationsTable, tables: dict[str, Table], reference: R
         for position, (label, name) in enumerate(settings.named())
     ]
     for position, line in enumerate(rows):
-        for kind, other in (("previous", position - 1), ("first", 0)):
-            line |= _difference(kind, position, other, settings, tables)
+        first = position - position % (settings.block or len(rows))
+        for kind, other in (("previous", position - 1), ("first", first)):
+            line |= _difference(kind, position, other if position > first else None, settings, tables)
     return Document(settings.caption, rows, *_readable(rows, settings), _notes(rows, settings))
 
 
@@ -88,18 +89,20 @@ def _paper(settings: IterationsTable, table: ReferenceTable | None, position: in
 
 
 def _difference(
-    kind: str, position: int, other: int, settings: IterationsTable, tables: dict[str, Table]
+    kind: str, position: int, other: int | None, settings: IterationsTable, tables: dict[str, Table]
 ) -> dict[str, Cell]:
+    """Empty where there is nothing to compare with: in the first row of a block, or if the instances are others."""
     names = [f"{kind}_difference", f"{kind}_low", f"{kind}_high"]
-    if position == 0:
+    ours, theirs = tables[settings.sets[position]], tables[settings.sets[position if other is None else other]]
+    if other is None or ours.instances.keys() != theirs.instances.keys():
         return dict.fromkeys(names)
-    ours, theirs = tables[settings.sets[position]], tables[settings.sets[other]]
     found = differences(ours, theirs, [1], missing=settings.missing, seed=settings.seed)[0]
     return dict(zip(names, (found["pass_difference"], found["pass_low"], found["pass_high"]), strict=True))
 
 
 def _readable(rows: list[dict[str, Cell]], settings: IterationsTable) -> tuple[list[str], list[list[str]]]:
-    header = ["policy", "resolved", "resolve rate, %", "over previous", "over first"]
+    compared = _compared(rows)
+    header = ["policy", "resolved", "resolve rate, %", *(f"over {kind}" for kind in compared)]
     loops = _shown_loops(rows)
     halves = ["half_sample_std"] if "paper_half_sample_std" in rows[0] else []
     header += ["± of halves, %"] * len(halves)
@@ -116,7 +119,7 @@ def _readable(rows: list[dict[str, Cell]], settings: IterationsTable) -> tuple[l
     lines = []
     for line in rows:
         cells = [str(line["label"]), f"{line['resolved']}/{line['attempts']}", _interval(line, "resolve", "rate")]
-        cells += [_interval(line, kind, "difference", sign=True) for kind in ("previous", "first")]
+        cells += [_interval(line, kind, "difference", sign=True) for kind in compared]
         cells += [_rate(line[key]) for key in halves]
         cells += [str(line[key]) for key in ("model_failures", *NO_VERDICT)]
         cells += [_rate(line[key]) for key in ("empty_patch_rate", *loops)]
@@ -124,6 +127,14 @@ def _readable(rows: list[dict[str, Cell]], settings: IterationsTable) -> tuple[l
         cells += [_rate(line[key]) if key.removeprefix("paper_") in RATES else _plain(line[key]) for key in paper]
         lines.append(cells)
     return header, lines
+
+
+def _compared(rows: list[dict[str, Cell]]) -> list[str]:
+    """The comparisons to show: none if no two rows belong together, one if they come in pairs."""
+    found = {kind: [line[f"{kind}_difference"] for line in rows] for kind in ("previous", "first")}
+    if found["previous"] == found["first"]:
+        return ["previous"] if any(value is not None for value in found["first"]) else []
+    return list(found)
 
 
 def _heading(key: str) -> str:

@@ -49,6 +49,9 @@ class IterationsTable(_OfRates):
     """Resolve rates of policies side by side, with paired differences to the one before and to the first."""
 
     kind: Literal["iterations"]
+    block: int | None = Field(
+        None, ge=1, description="So many rows belong together, from the first: only they are compared with each other"
+    )
 
 
 class ScalingTable(_OfRates):
