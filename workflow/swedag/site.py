@@ -61,7 +61,8 @@ class Site(BaseModel):
     def any_job(self, gb: int, hours: int) -> Resources:
         """Resources of rules that name none, and those that are the same for every job."""
         shared = _given(slurm_account=self.account, qos=self.qos, tmpdir=self.node_local)
-        return {**self.job(gb, hours), **shared}
+        # Else Snakemake looks at the sizes of all inputs of every job.
+        return {**self.job(gb, hours), "disk_mb": 1000, **shared}
 
     def apptainer_arguments(self) -> str:
         """For the rules that run in an image of their own: the GPUs, and the folder of temporary files."""
