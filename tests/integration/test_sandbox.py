@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from swedag.apptainer import run_tool
 from swedag.sandbox import Limits, Sandbox, SandboxError, launch, processes
 from swedag.sandbox import sandbox as sandbox_module
 from tests.integration.conftest import Images
@@ -262,7 +263,7 @@ def test_layer_larger_than_the_disk_is_an_error_that_says_so(images: Images, tmp
     (tmp_path / "content/testbed").mkdir(parents=True)
     (tmp_path / "content/testbed/large").write_bytes(os.urandom(3 << 20))
     layer = tmp_path / "large.sqsh"
-    launch.run_tool("layer", "mksquashfs", tmp_path / "content", layer, "-quiet", "-no-progress")
+    run_tool("layer", "mksquashfs", tmp_path / "content", layer, "-quiet", "-no-progress")
     with pytest.raises(SandboxError, match=r"No space left|[Ww]rite"):
         Sandbox(images.environment, layer, Limits(disk_mb=1)).__enter__()
 

@@ -35,7 +35,7 @@ from swedag.images.instance import check_out
 from swedag.images.mirror import BuildSettings
 from swedag.instances import Instance, read_instances
 from swedag.node_folder import node_folder
-from swedag.sandbox.launch import squashfs_offset
+from swedag.squashfs import unpack
 
 # The Python of Debian's releases, and the release below Pythons of conda-forge.
 SUITES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"}
@@ -237,11 +237,7 @@ def pip_settings() -> tuple[dict[str, str], list[str]]:
 def pack_written(environment: str, image: Path, scratch: Path, output: Path) -> None:
     """The image's /opt/testbed as a tar, without owners and times."""
     what = f"environment {environment}"
-    run_tool(
-        what,
-        *("unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-offset", squashfs_offset(image)),
-        *("-dest", scratch, image, "opt/testbed"),
-    )
+    unpack(what, image, scratch, "opt/testbed")
     compiled = sorted(str(path.relative_to(scratch / "opt/testbed")) for path in scratch.rglob("*.so"))
     if compiled:
         said = f"{what}: every layer gets the extensions that were compiled at this one commit: {', '.join(compiled)}"

@@ -14,6 +14,7 @@ from swedag.apptainer import build_folder, find_apptainer, run_tool
 from swedag.artifacts import replacing
 from swedag.errors import SwedagError
 from swedag.node_folder import node_folder
+from swedag.squashfs import pack
 
 # squashfs-tools: a sandbox unpacks the instance layer with the image's own unsquashfs. python3-venv brings pip's wheel.
 PACKAGES = "python3,python3-venv,git,patch,ca-certificates,procps,squashfs-tools"
@@ -51,11 +52,7 @@ def main(
         archive.unlink()
         (root / "etc/hosts").write_text(HOSTS)
         (root / "testbed").mkdir()
-        run_tool(
-            what,
-            *("mksquashfs", root, squashed, "-noappend", "-quiet", "-no-progress", "-no-xattrs"),
-            *("-comp", "zstd", "-Xcompression-level", "3", "-all-root", "-all-time", "0", "-mkfs-time", "0"),
-        )
+        pack(what, root, squashed, 3)
         with replacing(output) as temporary:
             wrap(what, squashed, temporary)
 

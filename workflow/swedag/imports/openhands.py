@@ -10,19 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from swedag.scaffolds.codeact.calls import Call, render
+from swedag.scaffolds.codeact.prompts import FORM
 from swedag.trajectory import Message
-
-FORM = """\
-Call a tool in just this form, at most once per message, with your reasoning before the call and nothing after it:
-
-<function=tool_name>
-<parameter=first_parameter>value</parameter>
-<parameter=second_parameter>
-a value
-of several lines
-</parameter>
-</function>
-"""
 
 
 class Part(BaseModel):

@@ -16,9 +16,10 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from swedag.apptainer import find_apptainer, run_tool
+from swedag.apptainer import find_apptainer
 from swedag.sandbox.limits import SandboxError
 from swedag.sandbox.scripts import KEEPER
+from swedag.squashfs import unpack
 
 # Everything below this is started as root of a fresh user and pid namespace. When its first process dies, the kernel
 # ends all the others, Apptainer's own FUSE daemons included, however the death came.
@@ -116,38 +117,14 @@ def unpacked(image: Path, scratch: Path) -> Path:
                 return image
             started = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=store))
             try:
-                run_tool(
-                    f"{image}: could not be unpacked into {store}",
-                    *(
-                        "unsquashfs",
-                        "-quiet",
-                        "-no-progress",
-                        "-no-xattrs",
-                        "-processors",
-                        "2",
-                        "-offset",
-                        squashfs_offset(image),
-                    ),
-                    *("-force", "-dest", started, image),
-                )
+                what = f"{image}: could not be unpacked into {store}"
+                unpack(what, image, started, options=("-processors", "2", "-force"))
                 started.chmod(0o755)
                 started.rename(folder)
             finally:
                 shutil.rmtree(started, ignore_errors=True)
         os.utime(folder)
     return folder
-
-
-def squashfs_offset(image: Path) -> str:
-    """Where the squashfs begins in the file: at its start, or at the system partition of a SIF."""
-    with image.open("rb") as stream:
-        if stream.read(4) == b"hsqs":
-            return "0"
-    listing = run_tool(f"{image}: not an Apptainer image", find_apptainer(), "sif", "list", image)
-    partition = re.search(r"\|(\d+)-\d+\s*\|FS \(Squashfs/\*System", listing)
-    if not partition:
-        raise SandboxError(f"{image}: holds no squashfs system partition; rebuild it with `swedag environment-image`")
-    return partition[1]
 
 
 def _forget_unused(store: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from swedag.apptainer import run_tool
 from swedag.errors import SwedagError
+from swedag.squashfs import unpack
 
 # `test`, `tests`, `e2e` and `testing` anywhere in a path (swebench: collect/utils.py); the first holds the other two.
 TEST_WORDS = ("test", "e2e")
@@ -74,7 +75,7 @@ def unpacked(layer: Path) -> Iterator[Tree]:
         raise SwedagError(f"{layer}: no such file; counts of the code itself need every instance's layer")
     with tempfile.TemporaryDirectory(prefix="swedag-tree-") as folder:
         out = Path(folder) / "layer"
-        run_tool(f"{layer}", "unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-dest", out, layer, "testbed")
+        unpack(f"{layer}", layer, out, "testbed")
         yield Tree(out / "testbed")
 
 

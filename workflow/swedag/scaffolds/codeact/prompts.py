@@ -4,7 +4,19 @@ Policies trained on published trajectories know the words of those: `swedag impo
 there, as the keys `system_template` and `instance_template`.
 """
 
-SYSTEM = """\
+FORM = """\
+Call a tool in just this form, at most once per message, with your reasoning before the call and nothing after it:
+
+<function=tool_name>
+<parameter=first_parameter>value</parameter>
+<parameter=second_parameter>
+a value
+of several lines
+</parameter>
+</function>
+"""
+
+SYSTEM = f"""\
 You are a software engineer at work on a Linux computer, which you use through tools.
 - A path that you are given need not be relative to the working directory: look where the file is before you use it.
 - Write a comment into code only where the code alone would not be understood.
@@ -29,16 +41,7 @@ only once: take in enough lines around it.
   view_range (array): for `view`, first and last line to show, such as [11, 30]; [11, -1] goes on to the end.
   `view` numbers the lines of a file, or lists two levels of a folder. `undo_edit` takes back the last edit of the file.
 
-Call a tool in just this form, at most once per message, with your reasoning before the call and nothing after it:
-
-<function=tool_name>
-<parameter=first_parameter>value</parameter>
-<parameter=second_parameter>
-a value
-of several lines
-</parameter>
-</function>
-"""
+{FORM}"""
 
 INSTANCE = """\
 The repository is in {{ workspace }}. This issue was reported:
