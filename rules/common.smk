@@ -41,31 +41,9 @@ def datasets_of(kind):
     return [name for name, dataset in CONFIG.datasets.items() if dataset.kind == kind]
 
 
-def registry_datasets():
-    """Datasets whose instances have published images: a shard of them is one job, to be planned in seconds."""
-    return [
-        name
-        for name, dataset in CONFIG.datasets.items()
-        if getattr(getattr(dataset, "images", None), "source", "") == "registry"
-    ]
-
-
-def layers(instance_ids):
-    return [f"results/images/instances/{name}.sqsh" for name in instance_ids]
-
-
-def gate_files(dataset):
-    """The ledger rows of a dataset's images for a command line, which may not hold a file for each instance."""
-    if dataset in registry_datasets():
-        return CONFIG.gates(dataset)
-    return ["results/images/instances"]
-
-
-def image_shards(dataset, kind):
-    return [
-        f"{RESULTS}/images/{dataset}/shard-{shard}.{kind}.jsonl"
-        for shard in range(CONFIG.shards(dataset))
-    ]
+def image_shards(kind, datasets):
+    """Records of images (kind `images`) or their gates, a file for each shard of some datasets."""
+    return [path for name in datasets for path in CONFIG.image_shards(name, kind)]
 
 
 # Rollout sets: blocks of runs x shards of instances
@@ -128,18 +106,10 @@ def shard_members(wildcards):
     return CONFIG.shard(CONFIG.rollouts[wildcards.set].dataset, int(wildcards.shard))
 
 
-def shard_layers(wildcards):
-    if shard_pulls(wildcards):
-        return []
-    return layers(shard_members(wildcards))
-
-
-def shard_pulls(wildcards):
-    """What came of the published images of a shard's instances, some of which may be missing."""
+def shard_records(wildcards):
+    """What came of the images of a shard's instances."""
     dataset = CONFIG.rollouts[wildcards.set].dataset
-    if dataset not in registry_datasets():
-        return []
-    return image_shards(dataset, "pulls")[int(wildcards.shard)]
+    return CONFIG.image_shards(dataset, "images")[int(wildcards.shard)]
 
 
 # Models, training sets, policies
@@ -193,26 +163,7 @@ def named_targets():
 
 
 def all_gates():
-    """Once each: instances may belong to several datasets."""
-    found = [gate for name in CONFIG.runnable_datasets() for gate in CONFIG.gates(name)]
-    return list(dict.fromkeys(found))
-
-
-def all_gate_files():
-    found = [file for name in CONFIG.runnable_datasets() for file in gate_files(name)]
-    return list(dict.fromkeys(found))
-
-
-def all_images():
-    built = [
-        name for name in CONFIG.runnable_datasets() if name not in registry_datasets()
-    ]
-    return [
-        *layers(
-            dict.fromkeys(id for name in built for id in CONFIG.instance_ids(name))
-        ),
-        *[path for name in registry_datasets() for path in image_shards(name, "pulls")],
-    ]
+    return image_shards("gates", CONFIG.runnable_datasets())
 
 
 def all_instances():
@@ -241,7 +192,7 @@ def all_artifacts():
         made.policy for made in CONFIG.rollouts.values()
     }
     return [
-        *all_images(),
+        *image_shards("images", CONFIG.runnable_datasets()),
         *all_gates(),
         *all_instances(),
         *[model_folder(name) for name in sorted(used)],

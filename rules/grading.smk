@@ -2,11 +2,7 @@
 
 
 def set_gates(wildcards):
-    return CONFIG.gates(CONFIG.rollouts[wildcards.set].dataset)
-
-
-def set_gate_files(wildcards):
-    return gate_files(CONFIG.rollouts[wildcards.set].dataset)
+    return CONFIG.image_shards(CONFIG.rollouts[wildcards.set].dataset, "gates")
 
 
 def set_shards(of, kind):
@@ -40,8 +36,7 @@ rule grade:
         code=code("grading.step"),
         instances=set_instances,
         environment=set_environment,
-        layers=shard_layers,
-        pulls=shard_pulls,
+        records=shard_records,
         rollouts="results/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
     output:
         "results/{run}/grades/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
@@ -79,11 +74,10 @@ rule attempts:
     conda:
         "../envs/driver.yaml"
     params:
-        gates=set_gate_files,
         rollouts=set_shards(shard_words, "rollouts"),
         grades=set_shards(shard_words, "grades"),
         scores=set_scores_option,
     shell:
         "python -m swedag attempts --set {wildcards.set} --instances {input.instances} "
-        "--gates {params.gates} --rollouts {params.rollouts} --grades {params.grades} {params.scores} "
+        "--gates {input.gates} --rollouts {params.rollouts} --grades {params.grades} {params.scores} "
         "--output {output} &> {log}"

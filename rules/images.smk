@@ -2,10 +2,17 @@
 from pathlib import Path
 
 from swedag.datasets.specs import spec_files
+from swedag.images.pull import RegistrySettings
 from swedag.images.spec import find, suite
 
 SPEC_ENVIRONMENTS = CONFIG.spec_environments()
 SLIM_ENVIRONMENTS = CONFIG.slim_environments()
+PULLED = [
+    name
+    for name, dataset in CONFIG.datasets.items()
+    if isinstance(getattr(dataset, "images", None), RegistrySettings)
+]
+BUILT = [name for name in CONFIG.runnable_datasets() if name not in PULLED]
 
 
 def environment_settings(wildcards):
@@ -38,8 +45,8 @@ def slim_images(wildcards):
     ]
 
 
-def slim_pulls(wildcards):
-    return image_shards(SLIM_ENVIRONMENTS[wildcards.environment], "pulls")
+def slim_records(wildcards):
+    return CONFIG.image_shards(SLIM_ENVIRONMENTS[wildcards.environment], "images")
 
 
 def spec_images(environment):
@@ -71,10 +78,6 @@ def spec_os(wildcards):
     return f"results/images/os/{suite(described, images)}.sif"
 
 
-def instance_dataset(wildcards):
-    return instances_file(CONFIG.dataset_of(wildcards.instance))
-
-
 def mirror_url(wildcards):
     """Where a repository is cloned from: as the first dataset says that builds layers from it, or from GitHub."""
     repo = wildcards.repository.replace("__", "/")
@@ -96,29 +99,27 @@ def pull_settings(wildcards):
     return settings(CONFIG.datasets[wildcards.dataset].images)
 
 
-def pull_members(wildcards):
+def image_members(wildcards):
     return CONFIG.shard(wildcards.dataset, int(wildcards.shard))
 
 
-def instance_environment(wildcards):
-    members = CONFIG.environments_of(CONFIG.dataset_of(wildcards.instance))
-    return environment_image(members[wildcards.instance])
-
-
-def instance_written(wildcards):
-    """What installing the repository wrote in /testbed, where its environment is that of a spec."""
-    members = CONFIG.environments_of(CONFIG.dataset_of(wildcards.instance))
-    environment = members[wildcards.instance]
-    if environment not in SPEC_ENVIRONMENTS:
-        return []
-    return f"results/images/envs/{environment}.testbed.tar"
-
-
-def instance_source(wildcards):
-    dataset = CONFIG.datasets[CONFIG.dataset_of(wildcards.instance)]
+def layer_sources(wildcards):
+    """The releases or mirrors that the layers of a shard are made of."""
+    dataset, members = CONFIG.datasets[wildcards.dataset], image_members(wildcards)
     if dataset.kind == "published":
-        return f"results/images/mirrors/{wildcards.instance.rpartition('-')[0]}.git"
-    return f"results/images/sources/{dataset.source_of(wildcards.instance)}.tar.gz"
+        return mirrors_of(sorted({name.rpartition("-")[0] for name in members}))
+    releases = sorted({dataset.source_of(name) for name in members})
+    return [f"results/images/sources/{release}.tar.gz" for release in releases]
+
+
+def layer_additions(wildcards):
+    """What installing the repositories wrote in /testbed, where their environments are those of specs."""
+    environments = CONFIG.environments_of(wildcards.dataset)
+    used = {environments[name] for name in image_members(wildcards)}
+    return [
+        f"results/images/envs/{name}.testbed.tar"
+        for name in sorted(used & SPEC_ENVIRONMENTS.keys())
+    ]
 
 
 rule images:
@@ -235,43 +236,47 @@ rule spec_environment:
         "--output {output.image} --written {output.written} &> {log}"
 
 
-rule instance_image:
+rule layers:
     input:
-        code=code("images.instance"),
-        instances=instance_dataset,
-        source=instance_source,
-        written=instance_written,
+        code=code("images.layers"),
+        instances="results/{run}/instances/{dataset}.jsonl",
+        sources=layer_sources,
+        written=layer_additions,
     output:
-        "results/images/instances/{instance}.sqsh",
+        "results/{run}/images/{dataset}/shard-{shard}.images.jsonl",
     log:
-        "logs/images/instances/{instance}.log",
+        "logs/{run}/images/{dataset}/shard-{shard}.images.log",
     benchmark:
-        "benchmarks/images/instances/{instance}.jsonl"
+        "benchmarks/{run}/images/{dataset}/shard-{shard}.images.jsonl"
+    wildcard_constraints:
+        dataset=one_of(BUILT),
     conda:
         "../envs/driver.yaml"
+    threads: 1
     params:
-        written=option("written"),
+        members=image_members,
+        work="results/work/layers/{run}/{dataset}/shard-{shard}",
     shell:
-        "python -m swedag instance-image --instance {wildcards.instance} --instances {input.instances} "
-        "--source {input.source} {params.written} --output {output} &> {log}"
+        "python -m swedag layers --instance {params.members} --instances {input.instances} --images results/images "
+        "--work {params.work} --known results/work/layers --workers {threads} --output {output} &> {log}"
 
 
 rule registry_images:
     input:
         code=code("images.pull"),
     output:
-        "results/{run}/images/{dataset}/shard-{shard}.pulls.jsonl",
+        "results/{run}/images/{dataset}/shard-{shard}.images.jsonl",
     log:
-        "logs/{run}/images/{dataset}/shard-{shard}.pulls.log",
+        "logs/{run}/images/{dataset}/shard-{shard}.images.log",
     benchmark:
-        "benchmarks/{run}/images/{dataset}/shard-{shard}.pulls.jsonl"
+        "benchmarks/{run}/images/{dataset}/shard-{shard}.images.jsonl"
     wildcard_constraints:
-        dataset=one_of(registry_datasets()),
+        dataset=one_of(PULLED),
     conda:
         "../envs/driver.yaml"
     params:
         settings=pull_settings,
-        members=pull_members,
+        members=image_members,
     shell:
         "python -m swedag registry-image --instance {params.members} --settings {params.settings:q} "
         "--images results/images --output {output} &> {log}"
@@ -280,7 +285,7 @@ rule registry_images:
 rule slim_images:
     input:
         code=code("images.slim"),
-        pulls=slim_pulls,
+        records=slim_records,
     output:
         "results/images/envs/{environment}.sif",
     log:
@@ -294,53 +299,30 @@ rule slim_images:
     params:
         images=slim_images,
     shell:
-        "python -m swedag slim-images --images {params.images} --pulls {input.pulls} --environment {output} "
+        "python -m swedag slim-images --images {params.images} --records {input.records} --environment {output} "
         "--layers results/images/instances &> {log}"
 
 
-rule registry_gates:
+rule gates:
     input:
         code=code("grading.gates"),
         instances="results/{run}/instances/{dataset}.jsonl",
         environment=dataset_environment,
-        pulls="results/{run}/images/{dataset}/shard-{shard}.pulls.jsonl",
+        records="results/{run}/images/{dataset}/shard-{shard}.images.jsonl",
     output:
         "results/{run}/images/{dataset}/shard-{shard}.gates.jsonl",
     log:
         "logs/{run}/images/{dataset}/shard-{shard}.gates.log",
     benchmark:
         "benchmarks/{run}/images/{dataset}/shard-{shard}.gates.jsonl"
-    wildcard_constraints:
-        dataset=one_of(registry_datasets()),
     priority: -1  # nothing but the attempts tables waits for it
     conda:
         "../envs/driver.yaml"
-    threads: 2
+    threads: 1
     params:
         settings=settings(CONFIG.grading),
         work="results/work/gates/{run}/{dataset}/shard-{shard}",
     shell:
-        "python -m swedag gates --instances {input.instances} --pulls {input.pulls} --images results/images "
-        "--settings {params.settings:q} --work {params.work} --known results/work/gates --output {output} &> {log}"
-
-
-rule gate:
-    input:
-        code=code("grading.gate"),
-        instances=instance_dataset,
-        environment=instance_environment,
-        layer="results/images/instances/{instance}.sqsh",
-    output:
-        "results/images/instances/{instance}.json",
-    log:
-        "logs/images/instances/{instance}.gate.log",
-    benchmark:
-        "benchmarks/images/gates/{instance}.jsonl"
-    priority: -1  # nothing but the attempts tables waits for it
-    conda:
-        "../envs/driver.yaml"
-    params:
-        settings=settings(CONFIG.grading),
-    shell:
-        "python -m swedag gate --instance {wildcards.instance} --instances {input.instances} "
-        "--images results/images --settings {params.settings:q} --output {output} &> {log}"
+        "python -m swedag gates --instances {input.instances} --records {input.records} --images results/images "
+        "--settings {params.settings:q} --work {params.work} --known results/work/gates --workers {threads} "
+        "--output {output} &> {log}"

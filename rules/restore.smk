@@ -15,8 +15,7 @@ ruleorder:
     > synthesize
     > releases
     > instances
-    > registry_gates
-    > gate
+    > gates
     > rollouts
     > grade
     > attempts

@@ -46,8 +46,7 @@ rule rollouts:
         code=code("rollouts"),
         instances=set_instances,
         environment=set_environment,
-        layers=shard_layers,
-        pulls=shard_pulls,
+        records=shard_records,
         model=set_model,
     output:
         "results/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
@@ -63,11 +62,10 @@ rule rollouts:
         settings=set_settings,
         policy=set_policy,
         members=shard_members,
-        pulls=option("pulls"),
         work="results/{run}/work/rollouts/{set}/runs-{first}-{last}/shard-{shard}",
     shell:
         "python -m swedag rollouts --settings {params.settings:q} --policy {params.policy} --model {input.model} "
-        "--instances {input.instances} --only {params.members} --images results/images {params.pulls} "
+        "--instances {input.instances} --only {params.members} --images results/images --records {input.records} "
         "--first-run {wildcards.first} --last-run {wildcards.last} "
         "--work {params.work} --output {output} &> {log}"
 

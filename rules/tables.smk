@@ -33,7 +33,7 @@ def table_code(wildcards):
         for path in (
             mirrors(CONFIG.instance_ids(name))
             if name in datasets_of("published")
-            else layers(CONFIG.instance_ids(name))
+            else CONFIG.image_shards(name, "images")
         )
     ]
 
@@ -43,9 +43,7 @@ def mirrors(instance_ids):
 
 
 def table_code_option(wildcards, input):
-    """Their folders: there may be more layers than a command line holds."""
-    folders = "--layers results/images/instances --mirrors results/images/mirrors"
-    return folders if input.get("code_of") else ""
+    return "--images results/images" if input.get("code_of") else ""
 
 
 def table_references(wildcards):
@@ -230,11 +228,10 @@ rule report:
         rollouts=report_words("rollouts"),
         grades=report_words("grades"),
         scores=report_scores_option,
-        gates=all_gate_files(),
         benchmarks="benchmarks",
     shell:
         "python -m swedag report --run {wildcards.run} --settings {params.settings:q} --config {input.config} "
-        "--instances {input.instances} --gates {params.gates} --rollouts {params.rollouts} --grades {params.grades} "
+        "--instances {input.instances} --gates {input.gates} --rollouts {params.rollouts} --grades {params.grades} "
         "{params.scores} --attempts {input.attempts} --cards {input.cards} --checkpoints {input.checkpoints} "
         "--tables {input.tables} --figures {input.figures} --benchmarks {params.benchmarks} "
         "--output {output} &> {log}"

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from swedag.artifacts import sha256_file, write_jsonl
+from swedag.artifacts import read_jsonl, sha256_file, write_jsonl
 from swedag.errors import SwedagError
 from swedag.grading.gate import ledger_row
 from swedag.grading.run import GradingSettings
-from swedag.images import mirror, summary
+from swedag.images import layers, mirror, summary
 from swedag.images.instance import build_layer
-from swedag.images.summary import read_ledger
+from swedag.images.record import ImageRecord
 from swedag.releases import ReleasesSettings, compare, instance_of
 from swedag.sandbox import Sandbox
 from tests.integration.images import pytest_only_environment, released_source
@@ -42,15 +42,19 @@ def test_real_bug_fix_becomes_an_instance_that_passes_its_gate(instance_id: str,
     images = tmp_path / "images"
     (images / "envs").mkdir(parents=True)
     (images / "envs/py311.sif").symlink_to(pytest_only_environment())
-    layer = images / "instances" / f"{instance_id}.sqsh"
-    build_layer(older, "", layer)
-    ledger = ledger_row(row, images, GradingSettings(timeout_seconds=60))
+    (images / "sources").mkdir()
+    (images / f"sources/{package}-{before}.tar.gz").symlink_to(older)
+    write_jsonl(tmp_path / "rows.jsonl", [row])
+    shard = tmp_path / "mine/images/small"
+    layers.main([instance_id], tmp_path / "rows.jsonl", images, tmp_path / "work", shard / "shard-0.images.jsonl")
+    [record] = read_jsonl(shard / "shard-0.images.jsonl", ImageRecord)
+    ledger = ledger_row(row, images, GradingSettings(timeout_seconds=60), record)
     assert (ledger.passed, ledger.gold_outcome, ledger.empty_outcome) == (True, "resolved", "unresolved"), ledger.reason
-    assert ledger.bytes == layer.stat().st_size < 2 * older.stat().st_size
-    write_jsonl(layer.with_suffix(".json"), [ledger])
+    assert ledger.bytes == record.bytes == (images / record.file).stat().st_size < 2 * older.stat().st_size
+    write_jsonl(shard / "shard-0.gates.jsonl", [ledger])
     csv = tmp_path / "images.csv"
-    summary.main(images, None, tmp_path, csv)
-    assert read_ledger([layer.with_suffix(".json")]) == [ledger]
+    summary.main(tmp_path, None, csv)
+    assert summary.read_shards(tmp_path) == ([ledger], {record.sha256: record.seconds})
     assert csv.read_text().splitlines()[1].startswith(f"{instance_id},")
 
 

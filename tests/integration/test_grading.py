@@ -16,7 +16,7 @@ from swedag.grades import Grade
 from swedag.grading import gate, step
 from swedag.grading.run import GradingSettings, grade_patch
 from swedag.images.instance import build_layer, layer_file
-from swedag.instances import Instance, Target
+from swedag.instances import Instance, Target, image_files
 from swedag.trajectory import Rollout
 from tests.integration.conftest import Images
 
@@ -96,7 +96,7 @@ def case(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Case:
         test_files=["tests/test_format.py"],
         target=Target(path=TARGET, function="OutputFilter.process", first_line=21, last_line=30),
     )
-    layer = tmp_path_factory.mktemp("images") / "instances" / f"{instance.instance_id}.sqsh"
+    _, layer = image_files(tmp_path_factory.mktemp("images"), instance)
     build_layer(images.source, instance.bug_patch, layer)
     (layer.parent.parent / "envs").mkdir()
     (layer.parent.parent / "envs" / "demo.sif").symlink_to(images.environment.resolve())
@@ -513,8 +513,8 @@ def test_a_shard_of_a_broken_machine_fails_and_is_not_written(shard: dict[str, P
     for folder in ("envs", "instances"):
         (broken / folder).mkdir(parents=True)
     (broken / "envs" / "demo.sif").write_text("not an image")
-    layer = "sqlparse-0.5.3.train-000.sqsh"
-    (broken / "instances" / layer).symlink_to(shard["images"] / "instances" / layer)
+    (layer,) = (shard["images"] / "instances").iterdir()
+    (broken / "instances" / layer.name).symlink_to(layer)
     with pytest.raises(SwedagError, match=r"demo\.sif"):
         step.main(SETTINGS.model_dump_json(), **(shard | {"images": broken}))
     assert not shard["output"].exists()

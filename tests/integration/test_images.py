@@ -12,7 +12,7 @@ from swedag.apptainer import find_apptainer
 from swedag.artifacts import sha256_file
 from swedag.edits import unified_patch
 from swedag.errors import SwedagError
-from swedag.images import environment, instance, sources, system, wheels
+from swedag.images import environment, sources, system, wheels
 from swedag.images.instance import build_layer, layer_file
 from swedag.sandbox import Sandbox
 from tests.integration.conftest import Images
@@ -99,13 +99,6 @@ def test_archives_that_are_no_sdist_are_named(tmp_path: Path):
 def test_missing_file_of_a_layer_is_named(images: Images):
     with pytest.raises(SwedagError, match="no/such"):
         layer_file(images.layer, "no/such.py")
-
-
-def test_step_names_an_unknown_instance(images: Images, tmp_path: Path):
-    instances = tmp_path / "instances.jsonl"
-    instances.write_text("")
-    with pytest.raises(SwedagError, match=r"instances\.jsonl: no instance nobody-1"):
-        instance.main("nobody-1", instances, images.source, tmp_path / "x.sqsh")
 
 
 def test_environment_python_is_the_one_on_the_path(images: Images):

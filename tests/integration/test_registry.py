@@ -26,14 +26,14 @@ from swedag.grading.run import GradingSettings
 from swedag.images import pull, slim
 from swedag.images.instance import build_layer
 from swedag.images.pull import RegistrySettings, convert, pull_instance, sif_of
-from swedag.images.record import PullRecord
+from swedag.images.record import ImageRecord
 from swedag.images.registry import parse, resolve
 from swedag.instances import Instance, image_files
 from swedag.releases import ReleasesSettings, instance_of
 from swedag.rollouts.attempt import Job, Workplace
 from swedag.sandbox import Limits, Sandbox
-from swedag.sandbox.launch import squashfs_offset
 from swedag.scaffolds.protocol import Execute, ReadFile
+from swedag.squashfs import squashfs_offset
 from tests.integration.images import pytest_only_environment, released_source
 from tests.integration.registry import Registry, running
 
@@ -119,8 +119,8 @@ def test_published_image_becomes_a_sif_that_a_sandbox_runs_and_an_agent_works_in
     record = pull_instance(INSTANCE, published.settings, images, said.append)
     assert (record.outcome, record.digest) == ("converted", published.digest)
     assert record.image == f"{published.registry.host}/{REPOSITORY}:latest"
-    sif = images / record.sif
-    assert (record.sif_sha256, record.bytes) == (sha256_file(sif), sif.stat().st_size)
+    sif = images / record.file
+    assert (record.sha256, record.bytes) == (sha256_file(sif), sif.stat().st_size)
     with Sandbox(images / "instances" / f"{INSTANCE}.sif", None) as sandbox:
         assert sandbox.run("cat /testbed/hello").output == "first\n"
         assert sandbox.run("echo changed >/testbed/hello && cat /testbed/hello").output == "changed\n"
@@ -146,7 +146,7 @@ async def read_and_write(job: Job) -> tuple[str, str]:
 def test_missing_image_is_a_record(published: Published, images: Path):
     said: list[str] = []
     record = pull_instance("nobody__nothing-1", published.settings, images, said.append)
-    assert (record.outcome, record.sif, record.digest) == ("missing", "", "")
+    assert (record.outcome, record.file, record.digest) == ("missing", "", "")
     assert "404, not found" in record.reason and record.reason in said[0]
     assert not (images / "instances/nobody__nothing-1.sif").exists()
 
@@ -209,11 +209,11 @@ def test_killed_conversion_leaves_nothing_believed(published: Published, images:
 
 def test_half_written_sif_is_made_again(published: Published, images: Path):
     record = pull_instance(INSTANCE, published.settings, images, print)
-    sif = images / record.sif
+    sif = images / record.file
     with sif.open("r+b") as stream:
         stream.truncate(record.bytes // 2)
     again = pull_instance(INSTANCE, published.settings, images, print)
-    assert sif.stat().st_size == again.bytes and sha256_file(sif) == again.sif_sha256
+    assert sif.stat().st_size == again.bytes and sha256_file(sif) == again.sha256
 
 
 def test_credentials_come_from_environment_or_config_and_are_never_shown(
@@ -265,10 +265,12 @@ def test_published_image_passes_its_gate_and_the_ledger_has_its_digest(
     record = pull_instance(row.instance_id, published.settings, images, print)
     nobody = row.model_copy(update={"instance_id": "nobody__nothing-1"})
     write_jsonl(images / "i.jsonl", [row, nobody])
-    write_jsonl(images / "pulls.jsonl", [record, pull_instance(nobody.instance_id, published.settings, images, print)])
+    write_jsonl(
+        images / "records.jsonl", [record, pull_instance(nobody.instance_id, published.settings, images, print)]
+    )
     options = {
         "instances": images / "i.jsonl",
-        "pulls": images / "pulls.jsonl",
+        "records": images / "records.jsonl",
         "images": images,
         "settings": GradingSettings(timeout_seconds=60).model_dump_json(),
         "known": images / "work",
@@ -277,9 +279,9 @@ def test_published_image_passes_its_gate_and_the_ledger_has_its_digest(
     ledger, absent = read_jsonl(images / "gates.jsonl", LedgerRow)
     assert (absent.instance_id, absent.passed) == (nobody.instance_id, False)
     assert (ledger.passed, ledger.gold_outcome, ledger.empty_outcome) == (True, "resolved", "unresolved"), ledger.reason
-    assert (ledger.oci_digest, ledger.layer_sha256) == (digest, record.sif_sha256)
+    assert (ledger.oci_digest, ledger.layer_sha256) == (digest, record.sha256)
     assert ledger.bytes == record.bytes and ledger.inodes > 1000
-    (images / record.sif).write_bytes(b"something else")
+    (images / record.file).write_bytes(b"something else")
     gates.main(**options, work=images / "work/b", output=images / "again.jsonl")  # what is known is not run again
     assert (images / "again.jsonl").read_text() == (images / "gates.jsonl").read_text()
     with pytest.raises(SwedagError, match="not the file that was converted"):
@@ -298,7 +300,7 @@ def test_images_that_cannot_be_split_are_named(images: Path, tmp_path: Path):
     absent = images / "instances/nobody__nothing-4.sif"
     with pytest.raises(SwedagError, match=r"nobody__nothing-4\.sif: no such image"):
         slim.main([absent], images / "envs/shared.sif", images / "instances")
-    missing = PullRecord(instance_id="nobody__nothing-4", image="x", outcome="missing", reason="404")
+    missing = ImageRecord(instance_id="nobody__nothing-4", image="x", outcome="missing", reason="404")
     write_jsonl(tmp_path / "pulls.jsonl", [missing])
     with pytest.raises(SwedagError, match="environment shared: the registry has none of its 1 images"):
         slim.main([absent], images / "envs/shared.sif", images / "instances", [tmp_path / "pulls.jsonl"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from swedag.grading.run import GradingSettings, grade_patch
-from swedag.instances import Instance
+from swedag.instances import Instance, image_files
 from swedag.rollouts.attempt import Job, attempt
 from swedag.rollouts.endpoint import connect
 from swedag.rollouts.settings import RolloutSettings
@@ -89,7 +89,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("scaffolds")
     (folder / "images/instances").mkdir(parents=True)
     row = _instance(folder, *BUGS[0])
-    layer = folder / f"images/instances/{row.instance_id}.sqsh"
+    _, layer = image_files(folder / "images", row)
     return Job(row, 0, "given", 1, pytest_only_environment(), layer)
 
 

@@ -11,7 +11,7 @@ from swedag.artifacts import read_jsonl, write_jsonl
 from swedag.edits import unified_patch
 from swedag.grading.run import GradingSettings, grade_patch
 from swedag.images.instance import build_layer
-from swedag.instances import Instance
+from swedag.instances import Instance, image_files
 from swedag.rollouts import main
 from swedag.trajectory import Rollout
 from tests.conftest import ROOT
@@ -72,7 +72,7 @@ def _instance(folder: Path, package: str, path: str, right: str, wrong: str, tes
         test_command="pytest -rA -p no:cacheprovider",
         test_files=[test.split("::")[0]],
     )
-    build_layer(source, row.bug_patch, folder / f"images/instances/{row.instance_id}.sqsh")
+    build_layer(source, row.bug_patch, image_files(folder / "images", row)[1])
     return row
 
 
@@ -109,8 +109,7 @@ def test_the_smoke_configs_model_and_scaffolds_run_to_valid_graded_trajectories(
         verdict = grade_patch(
             rows[rollout.instance_id],
             rollout.patch,
-            instances / "images/envs/py311.sif",
-            instances / f"images/instances/{rollout.instance_id}.sqsh",
+            *image_files(instances / "images", rows[rollout.instance_id]),
             GradingSettings(timeout_seconds=60),
         )
         assert verdict.resolved is not None, verdict.reason

@@ -11,7 +11,7 @@ from swedag.apptainer import find_apptainer
 from swedag.datasets import step
 from swedag.grading.gate import ledger_row
 from swedag.grading.run import GradingSettings
-from swedag.images import instance, mirror, spec
+from swedag.images import layers, mirror, spec
 from swedag.images.mirror import BuildSettings
 from swedag.instances import Instance, read_instances
 from swedag.sandbox import Sandbox
@@ -171,16 +171,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     step.main(
         chosen.model_dump_json(), folder / "rows.jsonl", instances, folder / "rows.csv", specs=[folder / "spec.yaml"]
     )
-    mirror.main(str(origin), folder / "mirror.git")
+    repository = images / "mirrors/example__Ledger.git"
+    mirror.main(str(origin), repository)
     environment = images / "envs/example__ledger-1.0-v1.0-py3.11.sif"
     written = environment.with_suffix(".testbed.tar")
     spec.main(
-        environment.stem, folder / "spec.yaml", settings.model_dump_json(), instances, folder / "mirror.git",
+        environment.stem, folder / "spec.yaml", settings.model_dump_json(), instances, repository,
         operating_system(), environment, written,
     )  # fmt: skip
     made = read_instances(instances)
-    for name in made:
-        instance.main(name, instances, folder / "mirror.git", images / f"instances/{name}.sqsh", written)
+    layers.main([*made], instances, images, folder / "work", folder / "records.jsonl")
     return Built(images, made, environment)
 
 

@@ -40,13 +40,13 @@ def layers(tmp_path_factory):
         link = tarfile.TarInfo("pkg-1.0/link.py")
         link.type, link.linkname = tarfile.SYMTYPE, "pkg/code.py"
         tar.addfile(link)
-    build_layer(sdist, "", folder / "pkg-1.sqsh")
+    build_layer(sdist, "", folder / "instances/pkg-1.sqsh")
     return folder
 
 
 @pytest.mark.integration
 def test_files_and_lines_without_tests_binaries_and_links(layers):
-    with unpacked(layers / "pkg-1.sqsh") as tree:
+    with unpacked(layers / "instances/pkg-1.sqsh") as tree:
         assert tree.size() == Size(files=6, lines=9 + 2 + 1 + 2)
         assert tree.text("pkg/code.py") == CODE and tree.text("pkg/absent.py") is None
         assert tree.text("/etc/passwd") is None and tree.text("../../etc/passwd") is None
@@ -69,5 +69,5 @@ def test_table_2_with_the_code_itself(layers, tmp_path):
     assert (values["non_test_files_mean"], values["non_test_lines_mean"]) == (6, 14)
     assert (values["lines_edited_mean"], values["functions_edited_mean"]) == (4, 2)
     assert not table.notes
-    with pytest.raises(SwedagError, match=r"absent/pkg-1\.sqsh: no such file"):
+    with pytest.raises(SwedagError, match=r"absent/instances/pkg-1\.sqsh: no such file"):
         make(chosen, [], [], [tmp_path / "one.jsonl"], [], tmp_path / "absent")

@@ -47,7 +47,7 @@ def test_every_kind_of_artifact_is_there(finished: Checkout):
         "verifiers/*/checkpoint/model.safetensors", "scores/*/*/runs-*/shard-*.jsonl", "tables/*.csv", "tables/*.md",
         "tables/*.tex", "figures/*.svg", "figures/*.png", "report/index.html", "ro-crate-metadata.json",
         "../models/*/model.safetensors", "../images/os/*.sif", "../images/envs/*.sif", "../images/instances/*.sqsh",
-        "../images/instances/*.json",
+        "images/*/shard-*.images.jsonl", "images/*/shard-*.gates.jsonl",
     ):  # fmt: skip
         assert list((finished.path / RESULTS).glob(pattern)), pattern
 
@@ -94,7 +94,7 @@ def test_snakemakes_own_report_has_tables_figures_and_ours(finished: Checkout):
         assert part in text, part
 
 
-SAMPLING = {"rollouts", "train", "base_model", "synthesize", "instance_image", "environment_image", "os_image"}
+SAMPLING = {"rollouts", "train", "base_model", "synthesize", "layers", "environment_image", "os_image"}
 
 
 def edit(path: str, old: str, new: str) -> Callable[[Path], None]:
@@ -126,18 +126,18 @@ STALENESS = {
     "README": (append("README.md"), set(), {"*"}),
     "unrelated policy": (append("config/mini.yaml", "policies: {spare: {start: tiny, training_set: rft-1, training: rft}}\n"),
                          {"train", "report"}, {"rollouts", "grade", "base_model", "synthesize", "table"}),
-    "plotting module": (append("workflow/swedag/figures/__init__.py"), {"figure", "report"}, SAMPLING | {"grade", "gate"}),
+    "plotting module": (append("workflow/swedag/figures/__init__.py"), {"figure", "report"}, SAMPLING | {"grade", "gates"}),
     "caption of a table": (edit("config/mini.yaml", "kind: iterations", "kind: iterations\n    caption: new"),
                            {"table", "report"}, SAMPLING | {"grade", "figure"}),
     "grading module": (append("workflow/swedag/grading/step.py"), {"grade", "attempts", "table", "report"},
-                       {"base_model", "synthesize", "instance_image", "gate"}),
+                       {"base_model", "synthesize", "layers", "gates"}),
     "command line": (append("workflow/swedag/cli.py"), set(), {"*"}),
     "training recipe": (edit("config/mini.yaml", "rft: &recipe {", "rft: &recipe {weight_decay: 0.02, "),
-                        {"train"}, {"base_model", "synthesize", "instance_image"}),
+                        {"train"}, {"base_model", "synthesize", "layers"}),
     "touched, not edited": (lambda root: (root / "workflow/swedag/grading/step.py").touch(), set(), {"*"}),
     "one rollout shard deleted": (delete("results/mini/rollouts/rft-1-eval/runs-*/shard-0.jsonl"),
                                   {"rollouts", "grade", "attempts", "table", "report"},
-                                  {"train", "base_model", "synthesize", "instance_image", "training_set"}),
+                                  {"train", "base_model", "synthesize", "layers", "training_set"}),
 }  # fmt: skip
 
 
@@ -176,6 +176,32 @@ def test_what_a_change_makes_stale(finished: Checkout, change: str):
 def _made(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def test_an_edited_row_has_its_own_layer_and_gate_made_again_and_no_other(finished: Checkout):
+    shard = RESULTS / "images/train/shard-0.gates.jsonl"
+    rows = finished.path / RESULTS / "instances/train.jsonl"
+    text, ledger = rows.read_bytes(), (finished.path / shard).read_bytes()
+    first, *others = map(json.loads, text.splitlines())
+    instances = finished.path / "results/images/instances"
+    before = {path: path.stat().st_mtime_ns for path in instances.iterdir()}
+    [gated] = (finished.path / "results/work/gates").glob("mini/train/shard-0/journal.jsonl")
+    known = len(gated.read_bytes().splitlines())
+    try:
+        rows.write_text("".join(f"{json.dumps(row)}\n" for row in (first | {"bug_patch": ""}, *others)))
+        finished.snakemake(str(shard), *CONFIG)
+        after = [json.loads(line) for line in (finished.path / shard).read_text().splitlines()]
+        passed = {row["instance_id"]: row["passed"] for row in after}
+        assert passed == {row["instance_id"]: row != first for row in (first, *others)}
+        now = {path: path.stat().st_mtime_ns for path in instances.iterdir()}
+        assert {path.name for path in now if before.get(path) != now[path]} == {f"{first['instance_id']}.sqsh"}
+        assert len(gated.read_bytes().splitlines()) == known + 1
+    finally:
+        rows.write_bytes(text)
+    finished.snakemake(str(shard), *CONFIG)
+    assert (finished.path / shard).read_bytes() == ledger
+    assert len(gated.read_bytes().splitlines()) == known + 1, "the former row is known"
+    finished.snakemake("all", *CONFIG)
 
 
 def test_the_lineage_of_a_cell_names_every_file_and_one_byte_changes_all_above_it(finished: Checkout):

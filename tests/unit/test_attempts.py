@@ -98,33 +98,25 @@ def test_doubled_rows_and_missing_scores_are_errors():
     assert rows([rollout()], [grade(rollout())], scores={("a", 0): none})[0]["score"] is None
 
 
-def test_gates_come_from_files_or_their_folder(tmp_path):
-    for name, passed in (("a", True), ("b", False)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"instance_id": name, "passed": passed, "bytes": 3}))
-    assert (
-        read_gates([tmp_path], ["a", "b"])
-        == read_gates(list(tmp_path.iterdir()), ["b", "a"])
-        == {"a": True, "b": False}
-    )
-    lines = [(tmp_path / f"{name}.json").read_text() + "\n" for name in "ab"]
-    (tmp_path / "shard-0.jsonl").write_text(lines[0])
-    (tmp_path / "shard-1.jsonl").write_text(lines[1])
-    shards = [tmp_path / "shard-0.jsonl", tmp_path / "shard-1.jsonl"]
-    assert read_gates(shards, ["a", "b"]) == {"a": True, "b": False}
+def test_gates_come_from_shards_of_ledger_rows(tmp_path):
+    shards = [tmp_path / f"shard-{number}.gates.jsonl" for number in range(3)]
+    for path, name, passed in zip(shards, "ab", (True, False), strict=False):
+        path.write_text(json.dumps({"instance_id": name, "passed": passed, "bytes": 3}) + "\n")
+    assert read_gates(shards[:2], ["b", "a"]) == {"a": True, "b": False}
     with pytest.raises(SwedagError, match="1 instances have no gate, such as c"):
-        read_gates([tmp_path / "a.json"], ["a", "c"])
-    with pytest.raises(SwedagError, match=r"c\.json: no such file"):
-        read_gates([tmp_path], ["c"])
-    (tmp_path / "c.json").write_text('{"instance_id": "c"}')
-    with pytest.raises(SwedagError, match=r"c\.json: passed: Field required"):
-        read_gates([tmp_path], ["c"])
+        read_gates(shards[:1], ["a", "c"])
+    with pytest.raises(SwedagError, match=r"shard-2\.gates\.jsonl: no such file"):
+        read_gates(shards, ["c"])
+    shards[2].write_text('{"instance_id": "c"}')
+    with pytest.raises(SwedagError, match=r"shard-2\.gates\.jsonl:1: passed: Field required"):
+        read_gates(shards, ["c"])
 
 
 def table(output: Path, name: str = "rft-2-eval", scored: bool = True) -> Path:
     main(
         set_name=name,
         instances=RUN / "instances/eval.jsonl",
-        gates=[EXAMPLE / "images/instances"],
+        gates=[RUN / "images/eval/shard-0.gates.jsonl"],
         rollouts=sorted((RUN / "rollouts" / name).rglob("*.jsonl")),
         grades=sorted((RUN / "grades" / name).rglob("*.jsonl")),
         scores=sorted((RUN / "scores/judge" / name).rglob("*.jsonl")) if scored else None,

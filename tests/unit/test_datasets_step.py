@@ -258,18 +258,6 @@ def test_a_config_without_a_kind_is_a_synthesised_dataset():
     assert config.datasets["d"].kind == "synthesized" and config.instance_ids("d") == ["a-1.eval-000", "a-1.eval-001"]
 
 
-def test_an_instance_of_two_datasets_belongs_to_the_first():
-    published = {"kind": "published", "source": {"kind": "file", "path": MOTO}}
-    config = load(
-        {"run": "mine", "datasets": {"some": published | {"ids": ["getmoto__moto-7365"]}, "all": published}}, []
-    )
-    assert [config.dataset_of(f"getmoto__moto-{number}") for number in (7365, 6920)] == ["some", "all"]
-    with_images = {"few": published, "all": published | {"images": {"source": "registry"}}}
-    assert load({"run": "mine", "datasets": with_images}, []).dataset_of("getmoto__moto-7365") == "all"
-    with pytest.raises(SwedagError, match="no dataset of the config has an instance 'x'"):
-        config.dataset_of("x")
-
-
 def test_the_lists_of_the_project_are_sound():
     sizes = {path.stem: len(read_ids(path)) for path in LISTS.glob("*.txt")}
     assert sizes == {

@@ -69,9 +69,17 @@ def test_past_runs_take_the_place_of_assumptions(paper, tmp_path):
             path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     rollout = {"policy": "oh-32b", "scaffold": "codeact", "instance_id": "django__django-1"}
+    pulled = {"outcome": "converted"}
     past_job("mine/rollouts/a/runs-0-0/shard-0.jsonl", [rollout] * 10, seconds=500, cpu=100)
     past_job("mine/grades/a/runs-0-0/shard-0.jsonl", [rollout] * 5 + [{"instance_id": "a__b-1"}] * 5, 100, cpu=20)
-    past_job("mine/images/d/shard-0.pulls.jsonl", [{"bytes": 10**9}, {"bytes": 3 * 10**9}], 60, cpu=100)
+    past_job("mine/images/d/shard-0.images.jsonl", [pulled | {"bytes": n * 10**9} for n in (1, 3)], 60, cpu=100)
+    past_job(
+        "mine/images/e/shard-0.images.jsonl",
+        [{"outcome": "built", "bytes": 9}, {"outcome": "missing", "bytes": 0}],
+        5,
+        5,
+    )
+    past_job("mine/images/d/shard-0.gates.jsonl", [{"instance_id": "a__b-1"}], 60, cpu=44)
     (tmp_path / "benchmarks/mine/checkpoints").mkdir()
     (tmp_path / "benchmarks/mine/checkpoints/oh-32b.jsonl").write_text('{"s": 7200, "cpu_time": null}\n')
     (tmp_path / "results/mine/checkpoints/oh-32b").mkdir(parents=True)
@@ -81,6 +89,7 @@ def test_past_runs_take_the_place_of_assumptions(paper, tmp_path):
     past = read_past(tmp_path, ["mine", "paper"])
     assert past.wall("rollouts of oh-32b by codeact") == 50 and past.cpu("grades of django__django", 260) == 2
     assert past.cpu("grades of dask__dask", 260) == 260 and past.gigabytes("pulls", 2.6) == 2
+    assert past.cpu("layers", 7) == 5 and past.cpu("gates of a__b", 260) == 44
     before, after = stages(paper), stages(paper, past)
     assert after["images"].gigabytes == pytest.approx(2 * after["images"].units)
     assert after["images"].cpu_hours == pytest.approx(50 * after["images"].units / 3600)
@@ -123,8 +132,9 @@ def test_files_that_are_no_configs_or_benchmarks(tmp_path):
     for name, message in (("absent.yaml", "cannot be read"), ("list.yaml", "holds no keys")):
         with pytest.raises(SwedagError, match=message):
             main(tmp_path / name)
-    bad = tmp_path / "benchmarks/images/gates/a-1.jsonl"
+    (tmp_path / "results/mine/checkpoints/a-1").mkdir(parents=True)
+    bad = tmp_path / "benchmarks/mine/checkpoints/a-1.jsonl"
     bad.parent.mkdir(parents=True)
     bad.write_text("{")
     with pytest.raises(SwedagError, match=r"a-1\.jsonl:1: not a benchmark"):
-        read_past(tmp_path, [])
+        read_past(tmp_path, ["mine"])

@@ -41,7 +41,7 @@ def build(root: Path, **settings) -> Path:
         output=run / "report",
         config=[root / "demo.yaml"],
         instances=[run / "instances/eval.jsonl"],
-        gates=[root / "results/images/instances"],
+        gates=[root / "results/example/images/eval/shard-0.gates.jsonl"],
         rollouts=sorted(run.glob("rollouts/*/*/*.jsonl")),
         grades=sorted(run.glob("grades/*/*/*.jsonl")),
         scores=sorted(run.glob("scores/*/*/*/*.jsonl")),
@@ -251,6 +251,21 @@ def test_gpu_time_bytes_and_tokens(tmp_path):
         "instance_id,run,resolved,turns,prompt_tokens,completion_tokens\na,0,1,3,100,20\na,1,0,2,50,5\nb,0,,,,\n"
     )
     assert cost.tokens("a", read_attempts(path)) == cost.Tokens("a", 3, 1, 5, 150, 25)
+
+
+def test_the_time_of_images_and_of_their_gates_and_the_bytes_of_the_images(tmp_path):
+    shard = "demo/images/d/shard-0"
+    for name, text in (
+        (f"benchmarks/{shard}.images.jsonl", '{"s": 5}\n'),
+        (f"benchmarks/{shard}.gates.jsonl", '{"s": 3}\n'),
+        (f"results/{shard}.images.jsonl", '{"bytes": 70}\n{"bytes": 7}\n'),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = cost.steps([tmp_path / "benchmarks"], "demo", [f"results/{shard}.images.jsonl"], tmp_path)
+    assert [(step.name, step.wall, step.bytes) for step in found] == [
+        ("instance images", 5.0, 77), ("gates of the images", 3.0, 0),
+    ]  # fmt: skip
 
 
 def test_images_by_environment():

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from swedag.artifacts import write_jsonl
 from swedag.errors import SwedagError
-from swedag.images.record import PullRecord
+from swedag.images.record import ImageRecord
 from swedag.instances import Instance
 from swedag.journal import Journal
-from swedag.rollouts import RolloutSettings, endpoint
+from swedag.rollouts import RolloutSettings, endpoint, step
 from swedag.rollouts.attempt import Job
 from swedag.rollouts.endpoint import Answer, EndpointError, Sampling, connect
 from swedag.rollouts.keys import derive_seed, digest, rollout_key
@@ -202,10 +203,21 @@ def job(folder: Path, number: int = 0, run: int = 0) -> Job:
 
 def test_an_instance_without_a_published_image_has_no_rollout() -> None:
     pulls = [
-        PullRecord(instance_id=instance(0).instance_id, image="a", outcome="converted"),
-        PullRecord(instance_id=instance(1).instance_id, image="b", outcome="missing"),
+        ImageRecord(instance_id=instance(0).instance_id, image="a", outcome="converted"),
+        ImageRecord(instance_id=instance(1).instance_id, image="b", outcome="missing"),
     ]
     assert available([instance(0), instance(1), instance(2)], pulls) == [instance(0), instance(2)]
+
+
+def test_a_layer_that_is_gone_is_named_with_what_brings_it_back(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "i.jsonl", [instance(0)])
+    (tmp_path / "images/envs").mkdir(parents=True)
+    (tmp_path / "images/envs/pkg.sif").touch()
+    with pytest.raises(SwedagError, match=r"pkg-1\.0\.eval-000\.sqsh: no such file; .* Delete the shard-<n>\.images"):
+        step.main(
+            settings().model_dump_json(), "p", tmp_path, tmp_path / "i.jsonl", tmp_path / "images", 0, 0,
+            tmp_path / "work", tmp_path / "out.jsonl",
+        )  # fmt: skip
 
 
 def test_a_whole_image_needs_no_layer(tmp_path: Path) -> None:

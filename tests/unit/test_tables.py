@@ -260,7 +260,7 @@ def test_statistics_of_real_rows_beside_the_papers(published):
     )
     assert rows["functions_edited_mean"]["paper_gym"] == 4.1 and rows["total_mean"]["paper_verified"] == 132.5
     assert "gym: edited functions of 3 of 3 patches are estimated" in found.markdown()
-    with pytest.raises(SwedagError, match="--mirrors: the code of getmoto__moto-5876"):
+    with pytest.raises(SwedagError, match="--images: the code of getmoto__moto-5876"):
         make(chosen.model_copy(update={"code": True}), [], [], published, [REFERENCE / "table2_statistics.csv"])
 
 

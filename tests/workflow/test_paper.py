@@ -33,7 +33,7 @@ def test_the_whole_paper_is_planned_and_its_tables_are_targets(checkout: Checkou
     told = checkout.snakemake("all", *OPTIONS, "--dry-run", "--printshellcmds", profile="slurm")
     jobs = planned(told)
     # 500 + 300 + 2,119 + 230 instances in shards of 50: no job per instance. The fifth dataset is not run.
-    assert (jobs["registry_images"], jobs["registry_gates"], jobs["instances"]) == (64, 64, 5)
+    assert (jobs["registry_images"], jobs["gates"], jobs["instances"]) == (64, 64, 5)
     assert jobs["rollouts"] == jobs["grade"] and jobs["train"] == 20 and jobs["train_verifier"] == 7
     assert jobs["total"] == 1 + planned_by_swedag(checkout.path / "config/paper.yaml") < 2_000
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Protocol, TypeVar
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from swedag.artifacts import read_jsonl, sha256, write_text
 from swedag.errors import SwedagError
@@ -68,28 +68,12 @@ class Score(BaseModel):
 
 
 def read_gates(paths: list[Path], instance_ids: list[str]) -> dict[str, bool]:
-    """Whether each instance passed its gate.
-
-    `paths` are ledger rows (.json), files of many (.jsonl), or one folder with <instance_id>.json in it.
-    """
-    files = [paths[0] / f"{name}.json" for name in instance_ids] if len(paths) == 1 and paths[0].is_dir() else paths
-    gates = {gate.instance_id: gate.passed for path in files for gate in _gates(path)}
+    """Whether each instance passed its gate. `paths` are shards of ledger rows (.jsonl of `gates`)."""
+    gates = {gate.instance_id: gate.passed for path in paths for gate in read_jsonl(path, Gate)}
     absent = [name for name in instance_ids if name not in gates]
     if absent:
         raise SwedagError(f"--gates: {len(absent)} instances have no gate, such as {absent[0]}: give their ledger rows")
     return gates
-
-
-def _gates(path: Path) -> list[Gate]:
-    if path.suffix == ".jsonl":
-        return read_jsonl(path, Gate)
-    if not path.is_file():
-        raise SwedagError(f"{path}: no such file; run the gate of every instance first")
-    try:
-        return [Gate.model_validate_json(path.read_text())]
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SwedagError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the whole file'}: {first['msg']}") from error
 
 
 def by_attempt(rows: list[Row], kind: str) -> dict[Key, Row]:
@@ -178,7 +162,7 @@ def _flag(value: bool | None) -> int | None:
 def main(
     set_name: Annotated[str, typer.Option("--set", help="Name of the rollout set, for messages")],
     instances: Annotated[Path, typer.Option(help="Instances of the set's dataset (.jsonl)")],
-    gates: Annotated[list[Path], typer.Option(help="Their ledger rows, or the folder of <instance_id>.json")],
+    gates: Annotated[list[Path], typer.Option(help="Their ledger rows (.jsonl of gates)")],
     rollouts: Annotated[list[Path], typer.Option(help="All rollout shards of the set")],
     grades: Annotated[list[Path], typer.Option(help="The grade shards of the same")],
     output: Annotated[Path, typer.Option(help="The attempts table (.csv)")],

@@ -21,7 +21,7 @@ STEPS = {
     "spec-environment": "swedag.images.spec",
     "slim-images": "swedag.images.slim",
     "images-summary": "swedag.images.summary",
-    "instance-image": "swedag.images.instance",
+    "layers": "swedag.images.layers",
     "mirror": "swedag.images.mirror",
     "registry-image": "swedag.images.pull",
     "gate": "swedag.grading.gate",

@@ -147,7 +147,7 @@ class Config(Block):
     """A run of swedag."""
 
     run: Name = Field(description="Name of the run: its artifacts lie below results/<run>/")
-    shard_size: int = Field(50, ge=1, description="Instances per job of rollouts and grading")
+    shard_size: int = Field(50, ge=1, description="Instances per job of images, gates, rollouts and grading")
     environments: dict[Name, EnvironmentSettings] = Field({}, description="Software that instances are tested in")
     datasets: dict[Name, DatasetSettings] = Field({}, description="Sets of instances")
     models: dict[Name, ModelSettings] = Field({}, description="Base models")
@@ -166,7 +166,6 @@ class Config(Block):
     )
     report: ReportSettings = Field(default_factory=ReportSettings, description="The report")
     _ids: dict[str, list[str]] = PrivateAttr(default_factory=dict)
-    _dataset_of: dict[str, str] = PrivateAttr(default_factory=dict)
     _environments: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -345,12 +344,10 @@ class Config(Block):
         further = [f"{used}@{name}" for used, name in scored if name != self.verifier_of(used)]
         return [*self.rollouts, *further]
 
-    def gates(self, dataset: str) -> list[str]:
-        """The ledger rows of a dataset's images: a file for each, or one for a shard where the images are published."""
-        if isinstance(getattr(self.datasets[dataset], "images", None), RegistrySettings):
-            shards = range(self.shards(dataset))
-            return [f"results/{self.run}/images/{dataset}/shard-{shard}.gates.jsonl" for shard in shards]
-        return [f"results/images/instances/{name}.json" for name in self.instance_ids(dataset)]
+    def image_shards(self, dataset: str, kind: str) -> list[str]:
+        """Shards of what came of a dataset's images (kind `images`), or of their ledger rows (`gates`)."""
+        shards = range(self.shards(dataset))
+        return [f"results/{self.run}/images/{dataset}/shard-{shard}.{kind}.jsonl" for shard in shards]
 
     def restorable(self) -> dict[str, Literal["file", "folder"]]:
         """Artifacts that a release may take the place of, and what each is. Tables and figures are always made."""
@@ -358,7 +355,7 @@ class Config(Block):
         scores = [(f"scores/{name}", used) for name, verifier in self.verifiers.items() for used in verifier.scores]
         files = [
             *(f"{results}/instances/{name}.jsonl" for name in self.datasets),
-            *(path for name in self.runnable_datasets() for path in self.gates(name)),
+            *(path for name in self.runnable_datasets() for path in self.image_shards(name, "gates")),
             *(
                 f"{results}/{kind}/{used}/runs-{first}-{last}/shard-{shard}.jsonl"
                 for kind, used in [*((k, s) for s in self.rollouts for k in ("rollouts", "grades")), *scores]
@@ -375,16 +372,6 @@ class Config(Block):
             *(f"{results}/verifiers/{name}/checkpoint" for name in self.verifiers),
         ]
         return {**dict.fromkeys(files, "file"), **dict.fromkeys(folders, "folder")}
-
-    def dataset_of(self, instance_id: str) -> str:
-        """The dataset of an instance: the first that has it, and images for it if any has."""
-        if not self._dataset_of:
-            runnable = self.runnable_datasets()
-            for name in reversed([*runnable, *(one for one in self.datasets if one not in runnable)]):
-                self._dataset_of |= dict.fromkeys(self.instance_ids(name), name)
-        if instance_id not in self._dataset_of:
-            raise SwedagError(f"no dataset of the config has an instance {instance_id!r}")
-        return self._dataset_of[instance_id]
 
 
 def did_you_mean(name: str, known: Any) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from swedag.artifacts import read_jsonl
+from swedag.artifacts import read_jsonl, sha256
 from swedag.errors import SwedagError
 
 
@@ -59,12 +59,12 @@ def read_instances(path: Path) -> dict[str, Instance]:
 
 
 def image_files(images: Path, instance: Instance) -> tuple[Path, Path | None]:
-    """Environment image and instance layer; no layer where an instance names no environment: its image is whole."""
+    """Environment image and instance layer; no layer where an instance names no environment: its image is whole.
+
+    The name of a layer with a bug says which: another run, with other settings, may number its bugs alike.
+    """
     if not instance.environment:
         return images / "instances" / f"{instance.instance_id}.sif", None
-    return images / "envs" / f"{instance.environment}.sif", images / "instances" / f"{instance.instance_id}.sqsh"
-
-
-def shard_of(instance_ids: list[str], shard: int, size: int) -> list[str]:
-    """Members of a shard: `size` consecutive ids of the frozen, sorted list."""
-    return sorted(instance_ids)[shard * size : (shard + 1) * size]
+    bug = f".{sha256(instance.bug_patch)[:8]}" if instance.bug_patch else ""
+    layer = images / "instances" / f"{instance.instance_id}{bug}.sqsh"
+    return images / "envs" / f"{instance.environment}.sif", layer

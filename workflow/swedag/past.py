@@ -10,6 +10,9 @@ from pathlib import Path
 
 from swedag.errors import SwedagError
 
+# Work by the outcome of an image's record.
+IMAGES = {"built": "layers", "converted": "pulls"}
+
 
 @dataclass
 class Measure:
@@ -50,9 +53,9 @@ class Past:
 
 
 def read_past(root: Path, runs: list[str]) -> Past:
-    """What the runs and the images that all runs share took; jobs whose output is gone are passed over."""
+    """What the runs took; jobs whose output is gone are passed over."""
     found: dict[str, Measure] = defaultdict(Measure)
-    for run in [*dict.fromkeys(runs), "images"]:
+    for run in dict.fromkeys(runs):
         folder = root / "benchmarks" / run
         for path in sorted(folder.rglob("*.jsonl")):
             kinds, size = _done(root / "results" / run, path.relative_to(folder))
@@ -72,18 +75,14 @@ def repository(instance_id: str) -> str:
 def _done(results: Path, place: Path) -> tuple[Counter[str], float]:
     """Units by kind of work of the job with that benchmark, and its bytes; none where its output is gone."""
     kind, output = place.parts[0], results / place
-    if results.name == "images":
-        if kind == "instances":
-            layer = results / "instances" / f"{output.stem}.sqsh"
-            return Counter({"layers": 1} if layer.is_file() else {}), _size(layer)
-        return Counter({f"gates of {repository(output.stem)}": 1} if kind == "gates" else {}), 0.0
     if kind in ("checkpoints", "verifiers") and output.with_suffix("").is_dir():
         return Counter({f"training of {place.parts[1].removesuffix('.jsonl')}": 1}), 0.0
     rows = [json.loads(row) for row in output.read_text(encoding="utf-8").splitlines()] if output.is_file() else []
     if kind == "rollouts":
         return Counter(f"rollouts of {row['policy']} by {row['scaffold']}" for row in rows), _size(output)
-    if kind == "images" and output.name.endswith(".pulls.jsonl"):
-        return Counter({"pulls": len(rows)} if rows else {}), float(sum(row["bytes"] for row in rows))
+    if kind == "images" and output.name.endswith(".images.jsonl"):
+        made = Counter(IMAGES[row["outcome"]] for row in rows if row["outcome"] in IMAGES)
+        return made, float(sum(row["bytes"] for row in rows))
     if kind in ("images", "grades"):
         return Counter(
             f"{'grades' if kind == 'grades' else 'gates'} of {repository(row['instance_id'])}" for row in rows

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from swedag.config import Config, load
+from swedag.config import Config, RolloutSet, load
 from swedag.datasets.specs import spec_files
 from swedag.errors import SwedagError
 from swedag.images.spec import find, suite
@@ -179,7 +179,7 @@ def _images(config: Config, known: Assumptions, past: Past) -> Stage:
     read = [name for table in config.tables.values() for name in code_of(table)]
     cloned = {*_published(config, "build"), *(name for name in read if config.datasets[name].kind == "published")}
     mirrors = {one.rpartition("-")[0] for name in cloned for one in config.instance_ids(name)}
-    jobs = sum(map(config.shards, registry)) + len(built) + len(suites) + 2 * len(environments)
+    jobs = sum(map(config.shards, config.runnable_datasets())) + len(suites) + 2 * len(environments)
     jobs += len(sources) + len(mirrors) + len(made)
     return Stage(
         "images",
@@ -209,12 +209,9 @@ def _spec_suites(config: Config) -> set[str]:
 
 
 def _gates(config: Config, known: Assumptions, past: Past) -> Stage:
-    registry = _published(config, "registry")
-    built = {one for name in config.runnable_datasets() if name not in registry for one in config.instance_ids(name)}
-    pulled = {(name, one) for name in registry for one in config.instance_ids(name)}
-    jobs = len(built) + sum(map(config.shards, registry))
+    jobs = sum(map(config.shards, config.runnable_datasets()))
+    ids = {one for name in config.runnable_datasets() for one in config.instance_ids(name)}
     seconds = (1 + config.grading.repeat) * known.test_cpu_seconds
-    ids = built | {one for _, one in pulled}
     cpu = sum(past.cpu(f"gates of {repository(one)}", seconds) for one in ids)
     return Stage("gates", jobs, len(ids), cpu_hours=cpu / HOUR, inodes=INODES_PER_JOB * jobs)
 
@@ -243,12 +240,27 @@ def gpus(config: Config, policy: str, serving: Any) -> int:
     return serving.gpus() if size_of(config, policy) else 0
 
 
+def _blocks(config: Config, made: RolloutSet) -> int:
+    """Jobs of a rollout set: blocks of runs times shards of instances."""
+    return len(made.blocks()) * config.shards(made.dataset)
+
+
+def _attempted(config: Config, made: RolloutSet) -> int:
+    return made.runs * len(config.instance_ids(made.dataset))
+
+
+def _resolved(config: Config, used: str, known: Assumptions) -> float:
+    """Resolved rollouts that a set or an import is expected to have."""
+    if used in config.imports:
+        return known.imported_resolved
+    return _attempted(config, config.rollouts[used]) * known.resolved_share
+
+
 def _rollouts(config: Config, known: Assumptions, past: Past) -> Stage:
     jobs = units = 0
     gpu = cpu = gigabytes = 0.0
     for made in config.rollouts.values():
-        blocks = len(made.blocks()) * config.shards(made.dataset)
-        rollouts = made.runs * len(config.instance_ids(made.dataset))
+        blocks, rollouts = _blocks(config, made), _attempted(config, made)
         servers = gpus(config, made.policy, made.settings.serving)
         seconds = _gpu_seconds(known, made.settings) * size_of(config, made.policy)
         start = known.server_start_seconds * servers * blocks
@@ -267,8 +279,8 @@ def _gpu_seconds(known: Assumptions, settings: RolloutSettings) -> float:
 
 def _grades(config: Config, known: Assumptions, past: Past) -> Stage:
     sets = config.rollouts.values()
-    shards = sum(len(made.blocks()) * config.shards(made.dataset) for made in sets)
-    patches = sum(made.runs * len(config.instance_ids(made.dataset)) for made in sets)
+    shards = sum(_blocks(config, made) for made in sets)
+    patches = sum(_attempted(config, made) for made in sets)
     jobs = shards + len({*config.attempts_tables(), *_shown_attempts(config)})
     cpu = sum(
         made.runs * past.cpu(f"grades of {repository(one)}", known.test_cpu_seconds)
@@ -297,11 +309,7 @@ def rows_of(config: Config, name: str, known: Assumptions) -> float:
     for used in chosen.sets:
         dataset = (config.imports.get(used) or config.rollouts[used]).dataset
         instances += len(config.instance_ids(dataset)) or math.inf
-        resolved += (
-            known.imported_resolved
-            if used in config.imports
-            else config.rollouts[used].runs * len(config.instance_ids(dataset)) * known.resolved_share
-        )
+        resolved += _resolved(config, used, known)
     solved = min(instances, resolved * known.solved_share)
     if filters.one_per_instance:
         resolved = solved
@@ -332,14 +340,8 @@ def _verifiers(config: Config, known: Assumptions, past: Past) -> Stage:
     gpu = gigabytes = rows = 0.0
     for name, verifier in config.verifiers.items():
         recipe, size = config.training[verifier.training], size_of(config, verifier.start)
-        kept = sum(
-            known.imported_resolved
-            if used in config.imports
-            else config.rollouts[used].runs
-            * len(config.instance_ids(config.rollouts[used].dataset))
-            * known.resolved_share
-            for used in verifier.sets
-        ) * (1 + verifier.data.negatives_per_positive)
+        resolved = sum(_resolved(config, used, known) for used in verifier.sets)
+        kept = resolved * (1 + verifier.data.negatives_per_positive)
         tokens = kept * min(known.trajectory_tokens, recipe.max_length)
         estimate = training_seconds(size, tokens, recipe.epochs, known, lora=bool(recipe.lora))
         gpu += past.wall(f"training of {name}", estimate) if size else 0
@@ -355,8 +357,7 @@ def _scores(config: Config, known: Assumptions, past: Past) -> Stage:
         size, servers = size_of(config, verifier.start), gpus(config, verifier.start, verifier.scoring.serving)
         for used in verifier.scores:
             made = config.rollouts[used]
-            blocks = len(made.blocks()) * config.shards(made.dataset)
-            rollouts = made.runs * len(config.instance_ids(made.dataset))
+            blocks, rollouts = _blocks(config, made), _attempted(config, made)
             read = 2 * size * BILLION * known.trajectory_tokens / known.gpu_flops
             start = known.server_start_seconds * servers * blocks
             key = f"scores by {name}"

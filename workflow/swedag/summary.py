@@ -10,13 +10,15 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from swedag.report.cost import step_of
+
 
 def times(folders: list[Path], run: str) -> dict[str, list[dict[str, float]]]:
-    """Snakemake's benchmark rows by step: the folder below benchmarks/ (images/instances, grades, checkpoints, …)."""
+    """Snakemake's benchmark rows by step (images/instances, grades, checkpoints, …)."""
     steps: dict[str, list[dict[str, float]]] = defaultdict(list)
     for folder in folders:
         for path in sorted(folder.rglob("*.jsonl")):
-            step = path.relative_to(folder.parent).parts[1] if folder.name == run else folder.name
+            step = step_of(path.relative_to(folder.parent).parts, run)
             steps[step] += [json.loads(line) for line in path.read_text().splitlines()]
     return steps
 

@@ -154,10 +154,8 @@ def main(folder: Path, size: int) -> None:
     run_dir = folder / "results" / "example"
     tasks = [instance(number) for number in range(size)]
     write_jsonl(run_dir / "instances" / "eval.jsonl", tasks)
-    for number, task in enumerate(tasks):
-        write_json(
-            folder / "results/images/instances" / f"{task.instance_id}.json", gate(task, passed=number != size - 1)
-        )
+    ledger = [gate(task, passed=number != size - 1) for number, task in enumerate(tasks)]
+    write_jsonl(run_dir / "images/eval/shard-0.gates.jsonl", ledger)
     for name in SETS:
         rng = random.Random(name)
         rows = [attempt(name, number, run, rng) for run in range(RUNS) for number in range(size)]

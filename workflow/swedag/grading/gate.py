@@ -5,8 +5,8 @@ is resolved, in each of `repeat` runs, and with an empty patch it is not. Tests 
 named. A gate that is not passed is a row too, never a crash.
 """
 
-import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -19,9 +19,9 @@ from swedag.errors import SwedagError
 from swedag.grades import Outcome
 from swedag.grading.run import GradingSettings, grade_patch
 from swedag.grading.verdict import Verdict
-from swedag.images.record import PullRecord
+from swedag.images.record import ImageRecord, gone
 from swedag.instances import Instance, image_files, read_instances
-from swedag.sandbox.launch import squashfs_offset
+from swedag.squashfs import inodes
 
 
 class LedgerRow(BaseModel):
@@ -71,37 +71,45 @@ def main(
 
 
 def ledger_row(
-    instance: Instance, images: Path, settings: GradingSettings, pull: PullRecord | None = None
+    instance: Instance,
+    images: Path,
+    settings: GradingSettings,
+    record: ImageRecord | None = None,
+    sandboxes: Executor | None = None,
 ) -> LedgerRow:
-    """Two runs at a time. SwedagError if an image is absent or the machine could not run them.
+    """The runs are those of `sandboxes`, or two at a time. SwedagError if an image is absent or the machine cannot.
 
-    `pull`: what came of the published image, for an instance that has one. That there is none is a row, too.
+    `record`: what came of the instance's image. That there is none is a row, too.
     """
-    if pull and pull.outcome == "missing":
+    if record and record.outcome == "missing":
         return LedgerRow(
             instance_id=instance.instance_id,
-            image=pull.image,
+            image=record.image,
+            environment=instance.environment,
             apptainer=_apptainer(),
             gold_outcome="environment_failure",
             empty_outcome="environment_failure",
             passed=False,
-            reason=f"no image {pull.image}: {pull.reason}",
+            reason=f"no image {record.image}: {record.reason}" if record.image else record.reason,
         )
     environment, layer = image_files(images, instance)
     for path in (environment, layer):
         if path and not path.is_file():
-            raise SwedagError(f"{path}: no such file; build the images first")
+            raise gone(path, instance.instance_id)
     own = layer or environment
     own_sha256 = sha256_file(own)
-    if pull and not layer and pull.sif_sha256 != own_sha256:
-        raise SwedagError(f"{own.resolve()}: not the file that was converted; delete it to have it made again")
+    if record and own.resolve() == (images / record.file).resolve() and record.sha256 != own_sha256:
+        raise SwedagError(
+            f"{own.resolve()}: not the file that was {record.outcome}; delete it and the shard-<n>.images.jsonl that "
+            f"names {instance.instance_id} to have it made again"
+        )
 
     once = settings.model_copy(update={"repeat": 1})
 
     def outcome(patch: str) -> Verdict:
         return grade_patch(instance, patch, environment, layer, once, run_empty=True)
 
-    with ThreadPoolExecutor(2) as pool:
+    with nullcontext(sandboxes) if sandboxes else ThreadPoolExecutor(2) as pool:
         empty, *golds = pool.map(outcome, ("", *[instance.patch] * settings.repeat))
     for verdict in (empty, *golds):
         if verdict.outcome == "infrastructure_failure":
@@ -116,11 +124,11 @@ def ledger_row(
         reasons.append(f"the empty patch is {empty.outcome}: {empty.reason}")
     return LedgerRow(
         instance_id=instance.instance_id,
-        image=pull.image if pull else "",
-        oci_digest=pull.digest if pull else "",
+        image=record.image if record else "",
+        oci_digest=record.digest if record else "",
         layer_sha256=own_sha256,
         bytes=own.stat().st_size,
-        inodes=_inodes(own),
+        inodes=inodes(own),
         environment=instance.environment,
         environment_sha256=sha256_file(environment) if layer else "",
         apptainer=_apptainer(),
@@ -131,13 +139,6 @@ def ledger_row(
         passed=not reasons,
         reason="; ".join(reasons),
     )
-
-
-def _inodes(layer: Path) -> int:
-    offset = squashfs_offset(layer)
-    superblock = run_tool(f"{layer}: not a squashfs", "unsquashfs", "-s", "-offset", offset, layer)
-    found = re.search(r"Number of inodes (\d+)", superblock)
-    return int(found[1]) if found else 0
 
 
 def _apptainer() -> str:

@@ -7,15 +7,14 @@ is stacked over its environment; the two are never copied together.
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from swedag.apptainer import run_tool
 from swedag.artifacts import replacing
 from swedag.errors import SwedagError
-from swedag.instances import read_instances
+from swedag.squashfs import pack
 
 COMMIT = {
     f"GIT_{role}_{key}": value
@@ -27,21 +26,8 @@ GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c
 PACK = ("-c", "pack.threads=1", "-c", "pack.compression=0", "repack", "-a", "-d", "-F", "-q")
 
 
-def main(
-    instance: Annotated[str, typer.Option(help="instance_id")],
-    instances: Annotated[Path, typer.Option(help="The instances (.jsonl)")],
-    source: Annotated[Path, typer.Option(help="The released source (.tar.gz), or a mirror of the repository (.git)")],
-    output: Annotated[Path, typer.Option(help="The layer (.sqsh)")],
-    written: Annotated[
-        Path | None, typer.Option(help="What installing the repository wrote in /testbed (.tar of spec-environment)")
-    ] = None,
-) -> None:
-    """Build the layer of one instance: its repository, with the bug if it has one, in one commit."""
-    rows = read_instances(instances)
-    if instance not in rows:
-        raise SwedagError(f"{instances}: no instance {instance}")
-    row = rows[instance]
-    build_layer(source, row.bug_patch, output, row.base_commit if source.is_dir() else "", written)
+class UnbuildableError(SwedagError):
+    """An instance's own fault: its layer cannot be made, on any machine."""
 
 
 def build_layer(source: Path, bug_patch: str, output: Path, commit: str = "", written: Path | None = None) -> None:
@@ -63,12 +49,7 @@ def build_layer(source: Path, bug_patch: str, output: Path, commit: str = "", wr
             _add(what, written, testbed)
         _set_modes(testbed)
         with replacing(output) as temporary:
-            run_tool(
-                what,
-                *("mksquashfs", testbed.parent, temporary, "-noappend", "-quiet", "-no-progress", "-processors", "1"),
-                *("-comp", "zstd", "-Xcompression-level", "9", "-b", "1M", "-no-xattrs"),
-                *("-all-root", "-all-time", "0", "-mkfs-time", "0"),
-            )
+            pack(what, testbed.parent, temporary, 9, ("-processors", "1", "-b", "1M"))
 
 
 def layer_file(layer: Path, path: str) -> str:
@@ -81,7 +62,16 @@ def _apply(what: str, bug_patch: str, patch: Path, testbed: Path) -> None:
     if bug_patch:
         patch.write_text(bug_patch)
         nowhere = COMMIT | {"GIT_CEILING_DIRECTORIES": str(testbed.parent)}
-        run_tool(f"{what}: its bug", *GIT, "apply", "--whitespace=nowarn", patch, cwd=testbed, env=nowhere)
+        with _unbuildable():
+            run_tool(f"{what}: its bug", *GIT, "apply", "--whitespace=nowarn", patch, cwd=testbed, env=nowhere)
+
+
+@contextmanager
+def _unbuildable() -> Iterator[None]:
+    try:
+        yield
+    except SwedagError as error:
+        raise UnbuildableError(str(error)) from error
 
 
 def _commit(what: str, testbed: Path) -> None:
@@ -95,12 +85,14 @@ def check_out(what: str, mirror: Path, commit: str, testbed: Path) -> None:
     """One commit of a mirror under its own name, without its past, its tags and where it came from."""
     testbed.mkdir(parents=True)
     run_tool(what, *GIT, "init", "-q", "--template=", "-b", "main", cwd=testbed, env=COMMIT)
-    run_tool(
-        f"{what}: {mirror} has no commit {commit}; delete the mirror to have it fetched again",
-        *(*GIT, "-c", "safe.directory=*", "fetch", "-q", "--no-tags", "--depth=1", mirror.resolve(), commit),
-        cwd=testbed,
-        env=COMMIT,
-    )
+    git = (*GIT, "-c", "safe.directory=*")
+    with _unbuildable():
+        run_tool(
+            f"{what}: {mirror} has no commit {commit}; delete the mirror to have it fetched again",
+            *(*git, "-C", mirror, "cat-file", "-e", f"{commit}^{{commit}}"),
+            env=COMMIT,
+        )
+    run_tool(what, *git, "fetch", "-q", "--no-tags", "--depth=1", mirror.resolve(), commit, cwd=testbed, env=COMMIT)
     run_tool(what, *GIT, "reset", "-q", "--hard", "FETCH_HEAD", cwd=testbed, env=COMMIT)
     (testbed / ".git/FETCH_HEAD").unlink()
     (testbed / ".git/ORIG_HEAD").unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from swedag.apptainer import find_apptainer, run_tool
 from swedag.artifacts import replacing, sha256_file, write_json, write_jsonl
 from swedag.errors import SwedagError
 from swedag.images.environment import COMPRESSION
-from swedag.images.record import PullRecord
+from swedag.images.record import ImageRecord
 from swedag.images.registry import Reference, credentials, parse, resolve
 from swedag.lease import DEAD_SECONDS, lease
 
@@ -98,7 +98,9 @@ def main(
     write_jsonl(output, [pull_instance(name, chosen, images, say) for name in instance])
 
 
-def pull_instance(instance_id: str, settings: RegistrySettings, images: Path, say: Callable[[str], None]) -> PullRecord:
+def pull_instance(
+    instance_id: str, settings: RegistrySettings, images: Path, say: Callable[[str], None]
+) -> ImageRecord:
     """Resolve, compare with what the ledger has for that tag, convert unless it is there, link."""
     name = settings.image_of(instance_id)
     reference = parse(name)
@@ -107,7 +109,7 @@ def pull_instance(instance_id: str, settings: RegistrySettings, images: Path, sa
     if not answer.digest:
         link.unlink(missing_ok=True)
         say(f"{name}: {answer.reason}")
-        return PullRecord(instance_id=instance_id, image=name, outcome="missing", reason=answer.reason)
+        return ImageRecord(instance_id=instance_id, image=name, outcome="missing", reason=answer.reason)
     tag = images / "oci/tags" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
     former = _facts(tag)
     moved_from = former.digest if former and former.digest != answer.digest else ""
@@ -120,14 +122,14 @@ def pull_instance(instance_id: str, settings: RegistrySettings, images: Path, sa
     write_json(tag, facts.model_dump(mode="json") | {"image": name})
     sif = sif_of(images / "oci", answer.digest)
     _link(link, sif)
-    return PullRecord(
+    return ImageRecord(
         instance_id=instance_id,
         image=name,
         outcome="converted",
         digest=answer.digest,
         moved_from=moved_from,
-        sif=str(sif.relative_to(images)),
-        sif_sha256=facts.sha256,
+        file=str(sif.relative_to(images)),
+        sha256=facts.sha256,
         bytes=facts.bytes,
         seconds=facts.seconds,
     )

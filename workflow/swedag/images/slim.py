@@ -19,12 +19,12 @@ import typer
 from swedag.apptainer import run_tool
 from swedag.artifacts import read_jsonl, replacing, sha256_file
 from swedag.errors import SwedagError
-from swedag.images.record import PullRecord
+from swedag.images.record import ImageRecord
 from swedag.images.system import wrap
 from swedag.node_folder import node_folder
-from swedag.sandbox.launch import squashfs_offset
+from swedag.squashfs import pack, unpack
 
-SQUASHFS = ("-noappend", "-quiet", "-no-progress", "-no-xattrs", "-all-root", "-all-time", "0", "-mkfs-time", "0")
+BLOCKS = ("-b", "1M")
 # A sandbox unpacks its layer with the image's own unsquashfs; an image without one is given this machine's.
 UNSQUASHFS = "opt/swedag/unsquashfs"
 
@@ -35,17 +35,17 @@ def main(
     images: Annotated[list[Path], typer.Option(help="Whole images of one environment (<instance_id>.sif)")],
     environment: Annotated[Path, typer.Option(help="The environment that they share (.sif)")],
     layers: Annotated[Path, typer.Option(help="Folder of the layers (<instance_id>.sqsh)")],
-    pulls: Annotated[
+    records: Annotated[
         list[Path] | None, typer.Option(help="What came of the images (.jsonl of registry-image); missing: left out")
     ] = None,
 ) -> None:
     """Split whole images into the environment that they share and a thin layer each."""
-    records = [record for path in pulls or [] for record in read_jsonl(path, PullRecord)]
-    missing = {record.instance_id for record in records if record.outcome == "missing"}
+    pulled = [record for path in records or [] for record in read_jsonl(path, ImageRecord)]
+    missing = {record.instance_id for record in pulled if record.outcome == "missing"}
     present = [image for image in images if image.stem not in missing]
     absent = [image for image in present if not image.is_file()]
     if absent:
-        again = f"; delete {', '.join(map(str, pulls))} to have it pulled again" if pulls else ""
+        again = f"; delete {', '.join(map(str, records))} to have it pulled again" if records else ""
         raise SwedagError(f"{absent[0]}: no such image{again}")
     if not present:
         raise SwedagError(f"environment {environment.stem}: the registry has none of its {len(images)} images")
@@ -64,12 +64,12 @@ def split(images: list[Path], environment: Path, layers: Path) -> None:
         (root / "testbed").mkdir(exist_ok=True)
         with node_folder("slim") as folder, replacing(environment) as temporary:
             squashed = folder / "root.sqsh"
-            _squash(f"environment {environment.stem}", root, squashed, "3")
+            pack(f"environment {environment.stem}", root, squashed, 3, BLOCKS)
             wrap(f"environment {environment.stem}", squashed, temporary)
     for image in images:
         with _unpacked(image) as root, replacing(layers / f"{image.stem}.sqsh") as temporary:
             _keep(root, {path: kept for path, kept in content(root).items() if shared.get(path) != kept})
-            _squash(f"layer {image.stem}", root, temporary, "9")
+            pack(f"layer {image.stem}", root, temporary, 9, BLOCKS)
 
 
 def shared_content(images: list[Path]) -> Content:
@@ -112,16 +112,8 @@ def _keep(root: Path, wanted: Content) -> None:
 def _unpacked(image: Path) -> Iterator[Path]:
     with node_folder("slim") as folder:
         root = folder / "root"
-        run_tool(
-            f"{image}: could not be unpacked",
-            *("unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-offset", squashfs_offset(image)),
-            *("-dest", root, image),
-        )
+        unpack(f"{image}: could not be unpacked", image, root)
         yield root
-
-
-def _squash(what: str, root: Path, output: Path, level: str) -> None:
-    run_tool(what, "mksquashfs", root, output, *SQUASHFS, "-comp", "zstd", "-Xcompression-level", level, "-b", "1M")
 
 
 def _plant_unsquashfs(root: Path) -> None:

@@ -1,72 +1,63 @@
-"""`swedag images-summary`: what the images of a run come to: how many, how large, how long they took, what passed.
+"""`swedag images-summary`: what the images of all runs come to: how many, how large, how long they took, what passed.
 
-In: ledger rows, the environments' images, Snakemake's benchmark files. Out: a table by environment on the screen, and a
-CSV with one row per instance. Beside it stands what the same instances take as published (2.6 GB each, paper §2.2), and
-as one full SIF each (its environment and its layer in one file).
+In: the records of images and their ledger rows, by shard, and the environments' images. Out: a table by environment
+on the screen, and a CSV with one row per instance. Beside it stands what the same instances take as published (2.6 GB
+each, paper §2.2), and as one full SIF each (its environment and its layer in one file).
 """
 
 import csv
-import json
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from swedag.artifacts import replacing
+from swedag.artifacts import read_jsonl, replacing
 from swedag.errors import SwedagError
 from swedag.grading.gate import LedgerRow
+from swedag.images.record import ImageRecord
 from swedag.instances import read_instances
 
 PUBLISHED_BYTES = 2_600_000_000
 
 
 def main(
-    images: Annotated[Path, typer.Option(help="Folder of the images")] = Path("results/images"),
+    results: Annotated[Path, typer.Option(help="Folder of all runs' artifacts")] = Path("results"),
     instances: Annotated[list[Path] | None, typer.Option(help="Only those of these instance files (.jsonl)")] = None,
-    benchmarks: Annotated[Path, typer.Option(help="Snakemake's benchmark files of images")] = Path("benchmarks/images"),
     output: Annotated[Path | None, typer.Option(help="One row per instance (.csv)")] = None,
 ) -> None:
     """Count the images, their bytes, inodes and build seconds, and the results of their gates."""
     wanted = {name for path in instances or [] for name in read_instances(path)}
-    ledger = read_ledger(sorted((images / "instances").glob("*.json")))
+    ledger, seconds = read_shards(results)
     rows = [row for row in ledger if not instances or row.instance_id in wanted]
     if not rows:
-        raise SwedagError(f"{images}/instances: no ledger row (.json); run the gate of some instances first")
-    seconds = {row.instance_id: build_seconds(benchmarks, row.instance_id) for row in rows}
-    shared = {row.environment: size_of(images / "envs" / f"{row.environment}.sif") for row in rows}
+        raise SwedagError(f"{results}/*/images/*: no ledger row (.gates.jsonl); run `snakemake images` first")
+    names = {row.environment for row in rows}
+    shared = {name: size_of(results / "images/envs" / f"{name}.sif") for name in names}
     Console().print(table(rows, shared, seconds))
     if output:
         write_csv(output, rows, seconds)
 
 
-def read_ledger(paths: Iterable[Path]) -> list[LedgerRow]:
-    """Ledger rows by path; SwedagError names one that is none."""
-    rows = []
-    for path in paths:
-        try:
-            rows.append(LedgerRow.model_validate_json(path.read_text()))
-        except (OSError, ValidationError) as error:
-            raise SwedagError(f"{path}: not a ledger row; delete it to have its gate run again: {error}") from error
-    return rows
-
-
-def build_seconds(benchmarks: Path, instance_id: str) -> float | None:
-    """Wall time of the job that made an instance's layer; None when it is not known."""
-    path = benchmarks / "instances" / f"{instance_id}.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return float(json.loads(lines[-1])["s"]) if lines else None
+def read_shards(results: Path) -> tuple[list[LedgerRow], dict[str, float]]:
+    """Ledger rows of all runs, each image once however many have it; by content, the seconds that an image took."""
+    found: dict[tuple[str, str], LedgerRow] = {}
+    seconds: dict[str, float] = {}
+    for path in sorted(results.glob("*/images/*/shard-*.gates.jsonl")):
+        for row in read_jsonl(path, LedgerRow):
+            found[row.instance_id, row.layer_sha256] = row
+    for path in sorted(results.glob("*/images/*/shard-*.images.jsonl")):
+        seconds |= {made.sha256: made.seconds for made in read_jsonl(path, ImageRecord) if made.sha256}
+    return [found[key] for key in sorted(found)], seconds
 
 
 def size_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def table(rows: list[LedgerRow], shared: dict[str, int], seconds: dict[str, float | None]) -> Table:
+def table(rows: list[LedgerRow], shared: dict[str, int], seconds: dict[str, float]) -> Table:
     """By environment, and in all; MB are 10^6 bytes."""
     made = Table(title="Images by environment (MB = 10⁶ bytes)")
     for column in (
@@ -82,10 +73,10 @@ def table(rows: list[LedgerRow], shared: dict[str, int], seconds: dict[str, floa
     return made
 
 
-def _cells(rows: list[LedgerRow], shared: dict[str, int], seconds: dict[str, float | None]) -> list[str]:
+def _cells(rows: list[LedgerRow], shared: dict[str, int], seconds: dict[str, float]) -> list[str]:
     present = [row for row in rows if row.bytes]
     layers = sum(row.bytes for row in present)
-    known = [taken for row in rows if (taken := seconds[row.instance_id]) is not None]
+    known = [seconds[row.layer_sha256] for row in present if row.layer_sha256 in seconds]
     missing = f" ({len(rows) - len(present)} missing)" if len(present) < len(rows) else ""
     return [
         f"{len(rows)}{missing}",
@@ -105,9 +96,9 @@ def _megabytes(count: float) -> str:
     return f"{count / 1e6:,.2f}" if count < 1e8 else f"{count / 1e6:,.0f}"
 
 
-def write_csv(path: Path, rows: list[LedgerRow], seconds: dict[str, float | None]) -> None:
+def write_csv(path: Path, rows: list[LedgerRow], seconds: dict[str, float]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*LedgerRow.model_fields, "build_seconds"])
         for row in rows:
-            writer.writerow([*row.model_dump(mode="json").values(), seconds[row.instance_id]])
+            writer.writerow([*row.model_dump(mode="json").values(), seconds.get(row.layer_sha256)])

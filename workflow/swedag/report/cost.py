@@ -21,7 +21,6 @@ NAMES = {
     "images/sources": "sources and wheels",
     "images/mirrors": "mirrors of repositories",
     "images/gates": "gates of the images",
-    "images": "published images and their gates",
     "datasets": "published rows",
     "models": "base models",
     "instances": "instances",
@@ -89,16 +88,24 @@ def steps(folders: list[Path], run: str, outputs: Iterable[str] = (), root: Path
 
 
 def _step(found: dict[str, Step], parts: tuple[str, ...], run: str) -> Step | None:
-    """The step of a path below benchmarks/ or results/; None where it is another run's, or the report itself."""
-    if len(parts) < 2:
-        return None
-    shared = {"images": "/".join(parts[:2]), "models": "models", "datasets": "datasets"}
-    key = shared.get(parts[0], parts[1] if parts[0] == run else "")
+    key = step_of(parts, run)
     return found.setdefault(key, Step(NAMES[key])) if key in NAMES else None
 
 
+def step_of(parts: tuple[str, ...], run: str) -> str:
+    """The step of a path below benchmarks/ or results/; none of `NAMES` for another run's, or the report itself."""
+    if len(parts) < 2:
+        return ""
+    if parts[:2] == (run, "images"):
+        return "images/gates" if parts[-1].endswith(".gates.jsonl") else "images/instances"
+    shared = {"images": "/".join(parts[:2]), "models": "models", "datasets": "datasets"}
+    return shared.get(parts[0], parts[1] if parts[0] == run else "")
+
+
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Bytes of a file, or of all files in a folder; of records of images, those of the images."""
+    if path.name.endswith(".images.jsonl") and path.is_file():
+        return sum(int(row["bytes"]) for row in _rows(path))
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 

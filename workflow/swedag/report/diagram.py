@@ -37,7 +37,7 @@ def thing(path: str, run: str) -> Key | None:
     """What a path below results/ belongs to, as (kind, name); None for code, references and other runs."""
     parts = PurePosixPath(path).parts
     if parts[:2] == ("results", "images") and len(parts) > 3:
-        return ("images", "instance images") if parts[2] == "instances" else ("environment", "environment images")
+        return ("environment", "environment images")
     if parts[:2] == ("results", "models") and len(parts) > 2:
         return ("model", parts[2])
     if parts[:2] != ("results", run) or len(parts) < 4:
@@ -45,6 +45,7 @@ def thing(path: str, run: str) -> Key | None:
     name = parts[3].split(".")[0]
     kinds = {
         "instances": ("dataset", name),
+        "images": ("images", "instance images"),
         "rollouts": ("rollouts", parts[3]),
         "grades": ("rollouts", parts[3]),
         "sft": ("training set", name),

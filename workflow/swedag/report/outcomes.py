@@ -79,8 +79,7 @@ def ledger(paths: list[Path]) -> list[dict[str, Any]]:
     rows = []
     for path in paths:
         try:
-            text = path.read_text(encoding="utf-8")
-            found = [json.loads(row) for row in (text.splitlines() if path.suffix == ".jsonl" else [text])]
+            found = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as error:
             raise SwedagError(f"{path}: not a ledger row: {error}") from error
         for row in found:

@@ -6,7 +6,6 @@ escaped; characters that a page cannot or should not hold (controls, direction o
 
 import json
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +46,7 @@ def main(
     output: Annotated[Path, typer.Option(help="The report's folder")],
     config: Annotated[list[Path] | None, typer.Option(help="Config files of the run")] = None,
     instances: Annotated[list[Path] | None, typer.Option(help="Instances (.jsonl)")] = None,
-    gates: Annotated[list[Path] | None, typer.Option(help="Ledger rows, or their folder")] = None,
+    gates: Annotated[list[Path] | None, typer.Option(help="Ledger rows (.jsonl of gates)")] = None,
     rollouts: Annotated[list[Path] | None, typer.Option(help="Rollout shards")] = None,
     grades: Annotated[list[Path] | None, typer.Option(help="Grade shards")] = None,
     scores: Annotated[list[Path] | None, typer.Option(help="Score shards")] = None,
@@ -62,7 +61,7 @@ def main(
     """Write the report of a run: one static folder that a browser opens from the disk."""
     chosen = ReportSettings.model_validate_json(settings)
     known, datasets = _instances(instances or [])
-    ledger = outcomes.ledger(_gate_files(gates or [], known))
+    ledger = outcomes.ledger(gates or [])
     graded = trajectories.read_grades(grades or [])
     sampled = trajectories.pages(known, rollouts or [], grades or [], scores or [], graded, chosen.trajectories_per_set)
     read = {path.stem: read_attempts(path) for path in attempts or []}
@@ -75,7 +74,7 @@ def main(
     boxes, width, height = diagram.layout(diagram.graph({name: r.input or [] for name, r in records.items()}, run))
     inputs = {
         "instances": instances,
-        "ledger rows of images": _gate_files(gates or [], known),
+        "ledger rows of images": gates,
         "rollouts": rollouts,
         "grades": grades,
         "scores": scores,
@@ -180,12 +179,6 @@ def _instances(paths: list[Path]) -> tuple[dict[str, Instance], dict[str, int]]:
         known |= rows
         sizes[path.stem] = len(rows)
     return known, sizes
-
-
-def _gate_files(gates: list[Path], instance_ids: Iterable[str]) -> list[Path]:
-    """The files of ledger rows; a folder stands for those that it has of the instances."""
-    inside = [folder / f"{name}.json" for folder in gates if folder.is_dir() for name in sorted(instance_ids)]
-    return [*filter(Path.is_file, inside), *(path for path in gates if not path.is_dir())]
 
 
 def _sets(

@@ -2,30 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from swedag.artifacts import read_jsonl, write_jsonl
 from swedag.errors import SwedagError
-from swedag.images.record import PullRecord
+from swedag.images.record import ImageRecord, gone
 from swedag.instances import Instance, image_files, read_instances
 from swedag.journal import Journal
 from swedag.lease import claim
+from swedag.progress import CONSOLE, progress
 from swedag.rollouts.attempt import Job
 from swedag.rollouts.keys import derive_seed, digest, rollout_key
 from swedag.rollouts.settings import RolloutSettings
 from swedag.rollouts.shard import Shard, sample
 from swedag.trajectory import Rollout
-
-CONSOLE = Console(stderr=True)
 
 
 def main(
@@ -39,16 +34,15 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for the journal and the server's log, kept when the step fails")],
     output: Annotated[Path, typer.Option(help="Rollouts (JSONL)")],
     only: Annotated[list[str] | None, typer.Option(help="Only these instance ids (default: all)")] = None,
-    pulls: Annotated[
-        Path | None,
-        typer.Option(help="What came of published images (.jsonl); missing ones are left out"),
+    records: Annotated[
+        Path | None, typer.Option(help="What came of their images (.jsonl); instances without one are left out")
     ] = None,
 ) -> None:
     """Sample rollouts of a policy on instances, through a vLLM server that lives as long as this command."""
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=CONSOLE, show_path=False)])
     chosen = _read_settings(settings)
     rows = available(
-        _select(read_instances(instances), only, instances), read_jsonl(pulls, PullRecord) if pulls else []
+        _select(read_instances(instances), only, instances), read_jsonl(records, ImageRecord) if records else []
     )
     runs = range(first_run, last_run + 1)
     made = [_job(row, run, policy, chosen, images) for row in rows for run in runs]
@@ -57,7 +51,7 @@ def main(
         jobs = {rollout_key(job, chosen, model_digest): job for job in made}
         kept = sum(key in journal for key in jobs)
         started = time.monotonic()
-        with _progress(f"rollouts of {policy}", len(jobs), kept) as advance:
+        with progress(f"rollouts of {policy}", len(jobs), kept) as advance:
             shard = Shard(jobs, chosen, journal, advance)
             if jobs:
                 sample(shard, model, work / "server.log")
@@ -83,9 +77,9 @@ def _select(rows: dict[str, Instance], only: list[str] | None, file: Path) -> li
     return [rows[name] for name in sorted(only or rows)]
 
 
-def available(rows: list[Instance], pulls: list[PullRecord]) -> list[Instance]:
-    """Instances but those whose published image is missing: their attempts are environment failures, not rollouts."""
-    missing = {record.instance_id for record in pulls if record.outcome == "missing"}
+def available(rows: list[Instance], records: list[ImageRecord]) -> list[Instance]:
+    """Instances but those whose image is missing: their attempts are environment failures, not rollouts."""
+    missing = {record.instance_id for record in records if record.outcome == "missing"}
     for name in sorted(missing & {row.instance_id for row in rows}):
         CONSOLE.print(f"{name}: no rollout, since it has no image", highlight=False, soft_wrap=True)
     return [row for row in rows if row.instance_id not in missing]
@@ -95,7 +89,7 @@ def _job(row: Instance, run: int, policy: str, settings: RolloutSettings, images
     environment, layer = image_files(images, row)
     for image in (environment, layer):
         if image and not image.is_file():
-            raise SwedagError(f"{image}: no such file; it is the image of {row.instance_id}, which its rule builds")
+            raise gone(image, row.instance_id)
     seed = derive_seed(settings.seed, row.instance_id, run)
     return Job(instance=row, run=run, policy=policy, seed=seed, environment=environment, layer=layer)
 
@@ -144,20 +138,3 @@ def _refuse_if_too_many_failed(rollouts: list[Rollout], settings: RolloutSetting
             f"max_infrastructure_failures = {settings.max_infrastructure_failures:g} allows. "
             f"The last reason: {failed[-1].error}. See {work / 'server.log'}; the others are kept for a rerun."
         )
-
-
-@contextmanager
-def _progress(label: str, total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; in a log a line at every tenth."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=CONSOLE, disable=not CONSOLE.is_terminal) as bar:
-        task, count = bar.add_task(label, total=total, completed=done), done
-
-        def advance() -> None:
-            nonlocal count
-            count += 1
-            bar.advance(task)
-            if bar.disable and (count * 10 // total > (count - 1) * 10 // total):
-                CONSOLE.print(f"{label}: {count} of {total}", highlight=False, soft_wrap=True)
-
-        yield advance

@@ -46,8 +46,7 @@ def make(
     cards: list[Path],
     instances: list[Path],
     references: list[Path],
-    layers: Path | None = None,
-    mirrors: Path | None = None,
+    images: Path | None = None,
 ) -> Document:
     """The table that `settings` describes, from files that are named after what they hold."""
     _need("--attempts", sets_of(settings), [path.stem for path in attempts])
@@ -71,7 +70,7 @@ def make(
         return overview(settings, datasets, reference)
     if isinstance(settings, RepositoriesTable):
         return repositories(settings, datasets, reference)
-    return statistics(settings, datasets, reference, layers, mirrors)
+    return statistics(settings, datasets, reference, images)
 
 
 def _need(option: str, wanted: list[str], given: list[str]) -> None:
@@ -89,12 +88,11 @@ def main(
     cards: Annotated[list[Path] | None, typer.Option(help="sft/<training set>.card.json")] = None,
     instances: Annotated[list[Path] | None, typer.Option(help="instances/<dataset>.jsonl")] = None,
     references: Annotated[list[Path] | None, typer.Option(help="Tables of config/reference")] = None,
-    layers: Annotated[Path | None, typer.Option(help="Folder of the instances' layers (<instance_id>.sqsh)")] = None,
-    mirrors: Annotated[Path | None, typer.Option(help="Folder of mirrors (<owner>__<name>.git)")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, to look into layers and mirrors")] = None,
 ) -> None:
     """Write one table as CSV, Markdown and LaTeX. Equal inputs give equal bytes."""
     chosen: TableSettings = TypeAdapter(TableSettings).validate_json(settings)
-    table = make(chosen, attempts or [], cards or [], instances or [], references or [], layers, mirrors)
+    table = make(chosen, attempts or [], cards or [], instances or [], references or [], images)
     write_text(csv, table.csv())
     write_text(markdown, table.markdown())
     write_text(latex, table.latex())

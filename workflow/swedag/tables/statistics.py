@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from swedag.errors import SwedagError
-from swedag.instances import Instance
+from swedag.instances import Instance, image_files
 from swedag.metrics.intervals import mean
 from swedag.reference import ReferenceTable
 from swedag.statistics.edits import Edits
@@ -38,17 +38,16 @@ def statistics(
     settings: StatisticsTable,
     datasets: dict[str, list[Instance]],
     reference: ReferenceTable | None,
-    layers: Path | None = None,
-    mirrors: Path | None = None,
+    images: Path | None = None,
 ) -> Document:
     """`datasets` by name. `total_mean` counts named tests (fail-to-pass and pass-to-pass), as the paper does.
 
-    If the code is to be counted: `mirrors` is the folder of <owner>__<name>.git, for instances at a commit of a
-    repository, and `layers` that of <instance_id>.sqsh, for all others.
+    If the code is to be counted: `images` is the folder of the images, with mirrors/<owner>__<name>.git for instances
+    at a commit of a repository, and the layers of all others.
     """
     measured, notes = {}, []
     for name in settings.datasets:
-        tree = (lambda instance: tree_of(instance, layers, mirrors)) if settings.code else None
+        tree = (lambda instance: tree_of(instance, images)) if settings.code else None
         measured[name], estimated = measure(name, datasets[name], tree)
         if estimated:
             share = f"{estimated} of {len(datasets[name])}"
@@ -69,16 +68,15 @@ def statistics(
 
 
 @contextmanager
-def tree_of(instance: Instance, layers: Path | None, mirrors: Path | None) -> Iterator[Tree]:
+def tree_of(instance: Instance, images: Path | None) -> Iterator[Tree]:
     """The code of an instance, for as long as the block lasts."""
-    if instance.source.startswith("git:"):
-        if mirrors is None:
-            raise SwedagError(f"--mirrors: the code of {instance.instance_id} is counted in a mirror")
-        yield Tree(mirrors / f"{instance.repo.replace('/', '__')}.git", instance.base_commit)
-    elif layers is None:
-        raise SwedagError(f"--layers: the code of {instance.instance_id} is counted in its layer")
+    if images is None:
+        raise SwedagError(f"--images: the code of {instance.instance_id} is counted in its mirror or layer")
+    _, layer = image_files(images, instance)
+    if instance.source.startswith("git:") or layer is None:
+        yield Tree(images / "mirrors" / f"{instance.repo.replace('/', '__')}.git", instance.base_commit)
     else:
-        with unpacked(layers / f"{instance.instance_id}.sqsh") as tree:
+        with unpacked(layer) as tree:
             yield tree
 
 
