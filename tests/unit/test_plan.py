@@ -9,7 +9,7 @@ import yaml
 from swedag.config import load
 from swedag.errors import SwedagError
 from swedag.past import Past, read_past
-from swedag.plan import Assumptions, assumptions, main, plan, pull_hours, rows_of, size_of
+from swedag.plan import Assumptions, assumptions, main, plan, pull_hours, read_together, rows_of, size_of
 
 PAPER = Path("config/paper.yaml")
 DEMO = Path("config/demo.yaml")
@@ -104,11 +104,19 @@ def test_past_runs_take_the_place_of_assumptions(paper, tmp_path):
     assert {"pulls", "rollouts of oh-32b by codeact", "training of oh-32b"} <= past.used
 
 
+def test_a_later_config_says_what_is_different(tmp_path):
+    over = tmp_path / "over.yaml"
+    over.write_text("rollouts: {oh-32b-16-runs: {runs: 32}}\ntables: {figure4: {k: 1-32}}\n")
+    both = load(read_together([PAPER, over]), [PAPER, over])
+    assert both.rollouts["oh-32b-16-runs"].runs == 32 and both.rollouts["oh-32b-16-runs"].policy == "oh-32b"
+    assert both.tables["figure4"].k == "1-32" and both.tables["figure4"].sets == ["oh-32b-16-runs"]
+
+
 def test_the_plan_as_csv(capsys, tmp_path):
-    main(DEMO, root=tmp_path, as_csv=True)
+    main([DEMO], root=tmp_path, as_csv=True)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert list(rows[0]) == ["stage", "jobs", "units", "gpu_hours", "cpu_hours", "gigabytes", "inodes", "pulls"]
-    main(PAPER, root=tmp_path)
+    main([PAPER], root=tmp_path)
     text = capsys.readouterr().out
     assert "Docker pulls without an account (100 in 6 h): 168 h" in text and "image_gb = 2.6" in text
     assert "in their place: nothing" in text
@@ -131,7 +139,7 @@ def test_files_that_are_no_configs_or_benchmarks(tmp_path):
     (tmp_path / "list.yaml").write_text("- a\n")
     for name, message in (("absent.yaml", "cannot be read"), ("list.yaml", "holds no keys")):
         with pytest.raises(SwedagError, match=message):
-            main(tmp_path / name)
+            main([tmp_path / name])
     (tmp_path / "results/mine/checkpoints/a-1").mkdir(parents=True)
     bad = tmp_path / "benchmarks/mine/checkpoints/a-1.jsonl"
     bad.parent.mkdir(parents=True)

@@ -78,7 +78,7 @@ class Stage:
 
 
 def main(
-    config: Annotated[Path, typer.Argument(help="The config to plan")],
+    config: Annotated[list[Path], typer.Argument(help="The config to plan; what later files say replaces the earlier")],
     past: Annotated[
         list[str] | None, typer.Option(help="Names of past runs to learn from, beside the config's own run")
     ] = None,
@@ -87,13 +87,7 @@ def main(
     as_csv: Annotated[bool, typer.Option("--csv", help="The table as CSV, without assumptions")] = False,
 ) -> None:
     """Tell what a config costs before anything runs: a table by stage, and what it rests on."""
-    try:
-        values = yaml.safe_load(config.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise SwedagError(f"{config}: cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise SwedagError(f"{config}: holds no keys")
-    chosen, known = load(values, [config]), assumptions(assume or [])
+    chosen, known = load(read_together(config), [*config]), assumptions(assume or [])
     measured = read_past(root, [chosen.run, *(past or [])])
     stages = plan(chosen, known, measured)
     if as_csv:
@@ -115,6 +109,22 @@ def main(
         console.print(f"  {name} = {getattr(known, name):g} {field.description}", style="dim", soft_wrap=True)
     told = ", ".join(sorted(measured.used)) or "nothing: there are no past runs of the same kind"
     console.print(f"Measured by past runs in their place: {told}", soft_wrap=True)
+
+
+def read_together(files: list[Path]) -> dict[str, Any]:
+    """The values of several configs, one over the other, as `snakemake --configfile` takes them."""
+    from snakemake.utils import update_config
+
+    values: dict[str, Any] = {}
+    for file in files:
+        try:
+            found = yaml.safe_load(file.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise SwedagError(f"{file}: cannot be read as YAML: {error}") from error
+        if not isinstance(found, dict):
+            raise SwedagError(f"{file}: holds no keys")
+        update_config(values, found)
+    return values
 
 
 def assumptions(given: list[str]) -> Assumptions:
