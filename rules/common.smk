@@ -3,6 +3,8 @@ import json
 import os
 import re
 
+from snakemake.settings.types import DeploymentMethod
+
 from swedag.config import load
 from swedag.source import code
 
@@ -44,6 +46,31 @@ def datasets_of(kind):
 def image_shards(kind, datasets):
     """Records of images (kind `images`) or their gates, a file for each shard of some datasets."""
     return [path for name in datasets for path in CONFIG.image_shards(name, kind)]
+
+
+# Tool images
+
+TOOL_IMAGES = "results/images/tools/"
+
+
+def tool_image(path):
+    """An image that jobs run in, which must be there; its digest tells whether they are stale, not its time."""
+    return [path] if path and path.startswith(TOOL_IMAGES) else []
+
+
+def tool_digest(path):
+    """The digest of an image that is made here; of somebody's own, the file itself."""
+    if not path:
+        return []
+    return path.removesuffix(".sif") + ".sha256" if tool_image(path) else path
+
+
+def train_image():
+    """The image that training runs in, or none where jobs run in no containers."""
+    contained = (
+        DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+    )
+    return CONFIG.train_image if contained else None
 
 
 # Rollout sets: blocks of runs x shards of instances

@@ -13,6 +13,12 @@ PULLED = [
     if isinstance(getattr(dataset, "images", None), RegistrySettings)
 ]
 BUILT = [name for name in CONFIG.runnable_datasets() if name not in PULLED]
+TOOL_LOCKS = {
+    "train-cpu": "train-cpu",
+    "train-gpu": "train-gpu",
+    "serve-cpu": "tools-cpu",
+    "serve-gpu": "serve-gpu",
+}
 
 
 def environment_settings(wildcards):
@@ -122,6 +128,23 @@ def layer_additions(wildcards):
     ]
 
 
+def tool_lock(wildcards):
+    return f"envs/{TOOL_LOCKS[wildcards.tool]}.lock"
+
+
+def tool_requirements(wildcards):
+    return f"envs/{TOOL_LOCKS[wildcards.tool]}.in"
+
+
+def tool_definition(wildcards):
+    return f"envs/{wildcards.tool.partition('-')[0]}.def"
+
+
+def tool_base(wildcards):
+    """The system that a build for CPUs stands on; one for GPUs stands on the Docker image that its definition names."""
+    return "results/images/os/bookworm.sif" if wildcards.tool.endswith("-cpu") else []
+
+
 rule images:
     input:
         all_instances(),
@@ -187,6 +210,47 @@ rule os_image:
         "../envs/driver.yaml"
     shell:
         "python -m swedag os-image --suite {wildcards.suite} --output {output} &> {log}"
+
+
+rule tool_wheels:
+    input:
+        code=code("images.tool_wheels"),
+        requirements=tool_requirements,
+        lock=tool_lock,
+    output:
+        "results/images/tools/{tool}.wheels.tar",
+    log:
+        "logs/images/tools/{tool}.wheels.log",
+    wildcard_constraints:
+        tool=one_of(TOOL_LOCKS),
+    conda:
+        "../envs/driver.yaml"
+    shell:
+        "python -m swedag tool-wheels --requirements {input.requirements} --lock {input.lock} --output {output} &> {log}"
+
+
+rule tool_image:
+    input:
+        code=code("images.tool_image"),
+        definition=tool_definition,
+        base=tool_base,
+        wheels="results/images/tools/{tool}.wheels.tar",
+    output:
+        image="results/images/tools/{tool}.sif",
+        digest="results/images/tools/{tool}.sha256",
+    log:
+        "logs/images/tools/{tool}.log",
+    benchmark:
+        "benchmarks/images/tools/{tool}.jsonl"
+    wildcard_constraints:
+        tool=one_of(TOOL_LOCKS),
+    conda:
+        "../envs/driver.yaml"
+    params:
+        base=option("base"),
+    shell:
+        "python -m swedag tool-image --definition {input.definition} {params.base} --wheels {input.wheels} "
+        "--output {output.image} --digest {output.digest} &> {log}"
 
 
 rule environment_image:

@@ -41,6 +41,14 @@ def set_model(wildcards):
     return model_folder(CONFIG.rollouts[wildcards.set].policy)
 
 
+def set_image(wildcards):
+    return tool_image(CONFIG.rollouts[wildcards.set].settings.serving.image)
+
+
+def set_digest(wildcards):
+    return tool_digest(CONFIG.rollouts[wildcards.set].settings.serving.image)
+
+
 rule rollouts:
     input:
         code=code("rollouts"),
@@ -48,6 +56,8 @@ rule rollouts:
         environment=set_environment,
         records=shard_records,
         model=set_model,
+        image=ancient(set_image),
+        digest=set_digest,
     output:
         "results/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
     log:

@@ -17,6 +17,12 @@ def model_settings(wildcards):
     return settings(CONFIG.models[wildcards.model])
 
 
+def model_digest(wildcards):
+    """A model that is trained here depends on what trains it, one that is fetched does not."""
+    trained = CONFIG.models[wildcards.model].kind == "scratch"
+    return tool_digest(train_image()) if trained else []
+
+
 def training_set_settings(wildcards):
     return settings(CONFIG.training_sets[wildcards.training_set].settings)
 
@@ -51,6 +57,8 @@ def policy_settings(wildcards):
 rule base_model:
     input:
         code=code("models.step"),
+        image=ancient(tool_image(train_image())),
+        digest=model_digest,
     output:
         directory("results/models/{model}"),
     log:
@@ -59,6 +67,8 @@ rule base_model:
         "benchmarks/models/{model}.jsonl"
     conda:
         "../envs/tools.yaml"
+    container:
+        CONFIG.train_image
     params:
         settings=model_settings,
         work="results/work/models/{model}",
@@ -96,6 +106,8 @@ rule train:
         code=code("training"),
         model=policy_start,
         rows=policy_rows,
+        image=ancient(tool_image(train_image())),
+        digest=tool_digest(train_image()),
     output:
         directory("results/{run}/checkpoints/{policy}"),
     log:
@@ -104,6 +116,8 @@ rule train:
         "benchmarks/{run}/checkpoints/{policy}.jsonl"
     conda:
         "../envs/tools.yaml"
+    container:
+        CONFIG.train_image
     params:
         settings=policy_settings,
         work="results/{run}/work/checkpoints/{policy}",

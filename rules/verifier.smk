@@ -29,6 +29,14 @@ def verifier_scoring_gpus(wildcards):
     return CONFIG.verifiers[wildcards.verifier].scoring.serving.gpus()
 
 
+def verifier_image(wildcards):
+    return tool_image(CONFIG.verifiers[wildcards.verifier].scoring.serving.image)
+
+
+def verifier_digest(wildcards):
+    return tool_digest(CONFIG.verifiers[wildcards.verifier].scoring.serving.image)
+
+
 def verifier_start(wildcards):
     return model_folder(CONFIG.verifiers[wildcards.verifier].start)
 
@@ -68,6 +76,8 @@ rule train_verifier:
         code=code("training"),
         model=verifier_start,
         rows="results/{run}/verifiers/{verifier}/data.jsonl",
+        image=ancient(tool_image(train_image())),
+        digest=tool_digest(train_image()),
     output:
         directory("results/{run}/verifiers/{verifier}/checkpoint"),
     log:
@@ -76,6 +86,8 @@ rule train_verifier:
         "benchmarks/{run}/verifiers/{verifier}/checkpoint.jsonl"
     conda:
         "../envs/tools.yaml"
+    container:
+        CONFIG.train_image
     params:
         settings=verifier_training_settings,
         work="results/{run}/work/verifiers/{verifier}",
@@ -89,6 +101,8 @@ rule score:
         code=code("verifier"),
         model="results/{run}/verifiers/{verifier}/checkpoint",
         rollouts="results/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
+        image=ancient(verifier_image),
+        digest=verifier_digest,
     output:
         "results/{run}/scores/{verifier}/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
     log:

@@ -2,12 +2,15 @@
 
 import fcntl
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from swedag.artifacts import sha256
 from swedag.images import environment, sources, system, wheels
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copy_sources
 
 FOLDER = ROOT / "results" / "images"
 SUITE = "bookworm"
@@ -35,6 +38,27 @@ def _operating_system() -> Path:
     image = FOLDER / "tests" / f"{SUITE}.sif"
     if not image.exists():
         system.main(SUITE, image)
+    return image
+
+
+def train_image() -> Path:
+    """The image that trains on CPUs, built by its own rules; its digest lies beside it."""
+    made_of = [ROOT / "envs/train.def", ROOT / "envs/train-cpu.lock", ROOT / "workflow/swedag/images/tool_image.py"]
+    key = sha256("".join(path.read_text() for path in made_of))[:12]
+    image = FOLDER / "tests" / f"train-{key}.sif"
+    with _alone():
+        if not image.exists():
+            os_image = _operating_system()
+            with tempfile.TemporaryDirectory(dir=image.parent) as folder:
+                checkout = copy_sources(Path(folder))
+                built = checkout.path / "results/images/tools/train-cpu.sif"
+                base = checkout.path / "results/images/os" / os_image.name
+                base.parent.mkdir(parents=True)
+                base.symlink_to(os_image)
+                target = str(built.relative_to(checkout.path))
+                checkout.snakemake(target, "--allowed-rules", "tool_wheels", "tool_image")
+                shutil.move(built.with_suffix(".sha256"), image.with_suffix(".sha256"))
+                shutil.move(built, image)
     return image
 
 

@@ -53,7 +53,7 @@ def test_command_in_an_image_binds_the_model_and_passes_the_key_by_the_environme
     image.touch()
     settings = ServingSettings(device="cuda", image=str(image))
     command = server_command(tmp_path / "m", "m", 1234, settings)
-    assert command[:3] == ["apptainer", "--silent", "exec"]
+    assert (Path(command[0]).name, *command[1:3]) == ("apptainer", "--silent", "exec")
     assert "--nv" in command
     assert f"{tmp_path / 'm'}:{tmp_path / 'm'}:ro" in command
     assert server_environment("secret", tmp_path, settings)["APPTAINERENV_VLLM_API_KEY"] == "secret"

@@ -18,6 +18,8 @@ STEPS = {
     "fetch-wheels": "swedag.images.wheels",
     "os-image": "swedag.images.system",
     "environment-image": "swedag.images.environment",
+    "tool-wheels": "swedag.images.tool_wheels",
+    "tool-image": "swedag.images.tool_image",
     "spec-environment": "swedag.images.spec",
     "slim-images": "swedag.images.slim",
     "images-summary": "swedag.images.summary",

@@ -153,6 +153,10 @@ class Config(Block):
     models: dict[Name, ModelSettings] = Field({}, description="Base models")
     grading: GradingSettings = Field(default_factory=GradingSettings, description="How patches are tested")
     training: dict[Name, TrainingSettings] = Field({}, description="Recipes of training")
+    train_image: str = Field(
+        "results/images/tools/train-cpu.sif",
+        description="Apptainer image that training runs in with `--sdm apptainer`; train-gpu.sif on GPUs",
+    )
     self_improvement: dict[Name, SelfImprovement] = Field({}, description="Iterated rejection-sampling fine-tuning")
     rollouts: dict[Name, RolloutSet] = Field({}, description="Further rollout sets")
     imports: dict[Name, Import] = Field({}, description="Published rollouts")

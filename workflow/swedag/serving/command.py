@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from swedag.apptainer import find_apptainer
 from swedag.errors import SwedagError
 from swedag.serving import cpu_server
 from swedag.serving.settings import ServingSettings
@@ -54,7 +55,7 @@ def server_command(model: Path, name: str, port: int, settings: ServingSettings)
         raise SwedagError(f"image {image}: no such file; build the tool image or set `image` to null")
     binds = [f"{model.resolve()}:{model.resolve()}:ro", f"{cpu_server.__file__}:{cpu_server.__file__}:ro"]
     return [
-        *("apptainer", "--silent", "exec", *([] if cpu else ["--nv"]), "--no-home", "--containall"),
+        *(find_apptainer(), "--silent", "exec", *([] if cpu else ["--nv"]), "--containall"),
         *(word for bind in binds for word in ("--bind", bind)),
         *(str(image), "python3", *_program(cpu), *arguments),
     ]
@@ -105,4 +106,5 @@ def server_environment(key: str, scratch: Path, settings: ServingSettings) -> di
         }
     if settings.image:
         variables |= {f"APPTAINERENV_{name}": value for name, value in variables.items() if name != "TMPDIR"}
+        variables["APPTAINER_WORKDIR"] = str(scratch)  # holds /tmp and the home, where vLLM keeps what it compiles
     return variables
