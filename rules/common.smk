@@ -151,6 +151,12 @@ def model_folder(name):
     )
 
 
+def adapted(start, training):
+    """The model below a checkpoint that is an adapter: whoever loads the one needs the other."""
+    lora = CONFIG.training[training].lora
+    return model_folder(start) if lora and not lora.merge else []
+
+
 # Verifiers
 
 

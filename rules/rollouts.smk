@@ -41,6 +41,11 @@ def set_model(wildcards):
     return model_folder(CONFIG.rollouts[wildcards.set].policy)
 
 
+def set_base(wildcards):
+    policy = CONFIG.policies.get(CONFIG.rollouts[wildcards.set].policy)
+    return adapted(policy.start, policy.training) if policy else []
+
+
 def set_image(wildcards):
     return tool_image(CONFIG.rollouts[wildcards.set].settings.serving.image)
 
@@ -56,6 +61,7 @@ rule rollouts:
         environment=set_environment,
         records=shard_records,
         model=set_model,
+        base=set_base,
         image=ancient(set_image),
         digest=set_digest,
     output:

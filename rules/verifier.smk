@@ -29,6 +29,11 @@ def verifier_scoring_gpus(wildcards):
     return CONFIG.verifiers[wildcards.verifier].scoring.serving.gpus()
 
 
+def verifier_base(wildcards):
+    verifier = CONFIG.verifiers[wildcards.verifier]
+    return adapted(verifier.start, verifier.training)
+
+
 def verifier_image(wildcards):
     return tool_image(CONFIG.verifiers[wildcards.verifier].scoring.serving.image)
 
@@ -101,6 +106,7 @@ rule score:
         code=code("verifier"),
         model="results/{run}/verifiers/{verifier}/checkpoint",
         rollouts="results/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
+        base=verifier_base,
         image=ancient(verifier_image),
         digest=verifier_digest,
     output:

@@ -4,15 +4,18 @@ import hashlib
 import json
 import math
 import os
-import signal
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy
+import openai
+import psutil
 import pytest
 
 from swedag.edits import NO_EDIT
+from swedag.serving import Server, ServingSettings, serve
 from swedag.tool_environment import PACKAGE_ROOT
 from tests.conftest import ROOT
 
@@ -21,6 +24,7 @@ RECIPE = {
     "max_steps": 12, "learning_rate": 1e-3, "global_batch": 4, "device_batch": 4, "max_length": 256, "packing": False,
     "save_steps": 3,
 }  # fmt: skip
+SERVING = ServingSettings(device="cpu", max_model_len=256, kv_cache_gb=0.05, max_num_seqs=2)
 BLANK = """
 import sys
 from pathlib import Path
@@ -77,6 +81,27 @@ def weights(model: Path) -> dict[str, numpy.ndarray]:
     }
 
 
+def apart(one: dict[str, numpy.ndarray], two: dict[str, numpy.ndarray], before: dict[str, numpy.ndarray]) -> float:
+    """How far two trained models are from each other, in parts of how far the first moved."""
+    distance = sum(float(((one[name] - two[name]) ** 2).sum()) for name in one)
+    moved = sum(float(((one[name] - before[name]) ** 2).sum()) for name in one)
+    return math.sqrt(distance / moved)
+
+
+def killed_at(work: Path, step: int, command: list[str]) -> None:
+    """Run a training and kill it, with all its processes, when the checkpoint of a step is whole."""
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(work.glob(f"*/checkpoint-{step}/trainer_state.json")):
+        try:
+            process.wait(0.01)
+        except psutil.TimeoutExpired:
+            continue
+        pytest.fail("training ended before it could be killed")
+    for each in (process, *process.children(recursive=True)):
+        each.kill()
+    psutil.wait_procs([process])
+
+
 def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "out/training.jsonl").read_text().splitlines()]
 
@@ -98,8 +123,9 @@ def test_the_checkpoint_tells_how_it_came_about(undisturbed: Path):
 
 
 def test_the_same_seed_gives_the_same_weights(blank: Path, conversations: Path, undisturbed: Path, tmp_path: Path):
-    subprocess.run(command(blank, conversations, tmp_path), check=True, capture_output=True)
+    done = subprocess.run(command(blank, conversations, tmp_path), check=True, capture_output=True, text=True)
     assert digest(tmp_path) == digest(undisturbed)
+    assert re.search(r"(?m)^training: step 6 of 12, loss \d+\.\d{4}, 0:0\d:\d\d to go$", done.stderr), done.stderr
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -109,20 +135,7 @@ def test_killed_in_the_second_epoch_and_resumed_ends_in_the_same_weights(
     recipe = {"max_steps": 30, "packing": packing}
     undisturbed = tmp_path / "undisturbed"
     subprocess.run(command(blank, conversations, undisturbed, **recipe), check=True, capture_output=True)
-    process = subprocess.Popen(
-        command(blank, conversations, tmp_path, **recipe),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not list(tmp_path.glob("work/*/checkpoint-18/trainer_state.json")):
-        try:
-            process.wait(0.01)
-        except subprocess.TimeoutExpired:
-            continue
-        pytest.fail("training ended before it could be killed")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    killed_at(tmp_path / "work", 18, command(blank, conversations, tmp_path, **recipe))
     assert not (tmp_path / "out").exists()
     done = subprocess.run(command(blank, conversations, tmp_path, **recipe), check=True, capture_output=True, text=True)
     assert digest(tmp_path) == digest(undisturbed)
@@ -141,10 +154,7 @@ def test_two_processes_make_the_steps_of_one(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(tmp_path) == pytest.approx(losses(undisturbed), rel=1e-5)
-    before, one, two = weights(blank), weights(undisturbed / "out"), weights(tmp_path / "out")
-    apart = sum(float(((one[name] - two[name]) ** 2).sum()) for name in one)
-    moved = sum(float(((one[name] - before[name]) ** 2).sum()) for name in one)
-    assert math.sqrt(apart / moved) < 1e-4
+    assert apart(weights(undisturbed / "out"), weights(tmp_path / "out"), weights(blank)) < 1e-4
 
 
 def test_adapters_are_merged_into_a_whole_model(blank: Path, conversations: Path, tmp_path: Path) -> None:
@@ -157,6 +167,46 @@ def test_adapters_are_merged_into_a_whole_model(blank: Path, conversations: Path
     changed = {name.split(".")[-2] for name in after if not numpy.array_equal(before[name], after[name])}
     assert changed == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert not (tmp_path / "out/adapter_config.json").exists()
+
+
+def test_shards_over_two_processes_killed_and_resumed_make_the_steps_of_one(
+    blank: Path, conversations: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Each process keeps and saves its half of weights and optimiser; the checkpoint is whole again."""
+    sharded = command(blank, conversations, tmp_path, processes=2, device_batch=2, parallel="fsdp")
+    killed_at(tmp_path / "work", 6, sharded)
+    halves = sorted(path.name for path in tmp_path.glob("work/*/checkpoint-6/pytorch_model_fsdp_0/*.distcp"))
+    assert halves == ["__0_0.distcp", "__1_0.distcp"]
+    done = subprocess.run(sharded, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "step 12 of 12" in done.stderr and "step 3 of 12" not in done.stderr
+    assert losses(tmp_path) == pytest.approx(losses(undisturbed), rel=1e-5)
+    assert apart(weights(undisturbed / "out"), weights(tmp_path / "out"), weights(blank)) < 1e-4
+
+
+def test_an_adapter_that_is_kept_is_served_as_the_model_that_it_merges_into(
+    blank: Path, conversations: Path, tmp_path: Path
+) -> None:
+    said: dict[str, list[float]] = {}
+    for folder, merge in ((tmp_path / "kept", False), (tmp_path / "merged", True)):
+        recipe = {"lora": {"rank": 4, "alpha": 8, "merge": merge}, "learning_rate": 1e-2}
+        done = subprocess.run(command(blank, conversations, folder, **recipe), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with serve(folder / "out", SERVING, folder / "log") as server:
+            names = [server.model] if merge else [server.model, f"{server.model}-base"]
+            said |= {f"{folder.name} {name}": log_probabilities(server, name) for name in names}
+    assert (tmp_path / "kept/out/adapter_model.safetensors").stat().st_size < 100_000
+    assert said["kept out"] == pytest.approx(said["merged out"], abs=1e-4)
+    assert said["kept out-base"] != pytest.approx(said["merged out"], abs=0.1)
+    further = subprocess.run(command(tmp_path / "kept/out", conversations, tmp_path), capture_output=True, text=True)
+    assert further.returncode == 1 and "it is an adapter" in further.stderr
+
+
+def log_probabilities(server: Server, model: str) -> list[float]:
+    """Of the tokens of a text, the first left out."""
+    with openai.OpenAI(base_url=server.base_url, api_key=server.api_key) as client:
+        answer = client.completions.create(model=model, prompt="1| if a < b:", max_tokens=1, echo=True, logprobs=1)
+    return answer.choices[0].logprobs.token_logprobs[1:-1]
 
 
 def test_a_batch_that_cannot_be_split_is_an_error(blank: Path, conversations: Path, tmp_path: Path):

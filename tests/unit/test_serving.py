@@ -1,5 +1,6 @@
 """The server's command, and the guard that ends a server with swedag or with itself. No vLLM here."""
 
+import json
 import os
 import signal
 import subprocess
@@ -58,6 +59,27 @@ def test_command_in_an_image_binds_the_model_and_passes_the_key_by_the_environme
     assert f"{tmp_path / 'm'}:{tmp_path / 'm'}:ro" in command
     assert server_environment("secret", tmp_path, settings)["APPTAINERENV_VLLM_API_KEY"] == "secret"
     assert not [word for word in command if "secret" in word]
+
+
+def test_an_adapter_is_served_on_its_base_which_an_image_sees_too(tmp_path: Path) -> None:
+    base, adapter, image = tmp_path / "base", tmp_path / "adapter", tmp_path / "vllm.sif"
+    image.touch()
+    adapter.mkdir()
+    description = adapter / "adapter_config.json"
+    description.write_text(json.dumps({"base_model_name_or_path": str(base), "r": 48}))
+    settings = ServingSettings(device="cuda", image=str(image))
+    with pytest.raises(SwedagError, match="base, is no model folder"):
+        server_command(adapter, "judge", 1, settings)
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    command = server_command(adapter, "judge", 1, settings)
+    assert command[command.index("--model") + 1] == str(base)
+    assert command[command.index("--lora-modules") + 1] == f"judge={adapter}"
+    assert command[command.index("--max-lora-rank") + 1] == "64"
+    assert f"{base}:{base}:ro" in command and f"{adapter}:{adapter}:ro" in command
+    description.write_text(json.dumps({"base_model_name_or_path": str(base), "r": 1000}))
+    with pytest.raises(SwedagError, match=r"set lora\.merge"):
+        server_command(adapter, "judge", 1, settings)
 
 
 def test_absent_image_and_parallelism_on_cpus_are_refused(python: str, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ fill the last step: there, processes that would be idle repeat sequences.
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from swedag import packed_attention
-from swedag.artifacts import replacing_directory, sha256, sha256_file
+from swedag import launch, packed_attention
+from swedag.artifacts import replacing_directory, sha256, sha256_file, write_json
 from swedag.chat_template import marked
 from swedag.errors import SwedagError
 from swedag.lease import claim
@@ -40,6 +39,10 @@ class LoraSettings(BaseModel):
     rank: int = Field(64, ge=1, description="Rank of the adapters")
     alpha: int = Field(64, ge=1, description="Scale of the adapters")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters")
+    merge: bool = Field(
+        True,
+        description="Add the adapters to the weights; else the checkpoint is an adapter, which vLLM serves on its base",
+    )
 
 
 class TrainingSettings(BaseModel):
@@ -55,6 +58,11 @@ class TrainingSettings(BaseModel):
     warmup_steps: int = Field(5, ge=0, description="Steps in which the learning rate rises from 0")
     global_batch: int = Field(8, ge=1, description="Sequences per optimiser step, over all processes")
     device_batch: int = Field(1, ge=1, description="Sequences that one process holds at a time")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="What each of several processes holds: the whole model, or its share of weights, gradients and "
+        "optimiser (FSDP, full shard)",
+    )
     max_length: int = Field(32768, ge=8, description="Tokens of a sequence; what is longer is cut at its end")
     packing: bool = Field(True, description="Put several conversations into one sequence, which do not see each other")
     lora: LoraSettings | None = Field(None, description="Train adapters; null for all weights")
@@ -84,36 +92,27 @@ def main(
     data: Annotated[Path, typer.Option(help="Conversations (.jsonl), one {messages: [...]} per line")],
     work: Annotated[Path, typer.Option(help="Folder for checkpoints, kept between attempts")],
     output: Annotated[Path, typer.Option(help="Folder of the trained model")],
-    processes: Annotated[int, typer.Option(min=0, help="Processes on this machine; 0: one for each GPU, or one")] = 0,
+    processes: Annotated[int, typer.Option(min=0, help="Processes on each node; 0: one for each GPU, or one")] = 0,
 ) -> None:
     """Fine-tune a model on conversations with TRL, resuming a killed run where it stood."""
     enter("trl", "SWEDAG_TRAIN_PYTHON")
     chosen = TrainingSettings.model_validate_json(settings)
     if not (model / "config.json").is_file():
-        raise SwedagError(f"{model}: no model folder (config.json is missing)")
+        adapter = (model / "adapter_config.json").is_file()
+        why = "it is an adapter; set lora.merge in its recipe" if adapter else "config.json is missing"
+        raise SwedagError(f"{model}: no model to train further: {why}")
     if not data.is_file() or not data.stat().st_size:
         raise SwedagError(f"{data}: no conversations to train on")
-    launch(processes, chosen)
+    if not launch.started():
+        here, nodes = processes or max(1, launch.gpus_here()), launch.nodes()
+        accumulation(chosen, here * nodes)
+        launch.spread(here, nodes)
     start = sha256(" ".join(sha256_file(path) for path in sorted(model.glob("*.safetensors"))))
     key = sha256(json.dumps([settings, start, sha256_file(data)]))[:16]
     first = os.environ.get("RANK", "0") == "0"
     with claim(work) if first else nullcontext():
         if train(chosen, model, data, work / key, output):
             shutil.rmtree(work, ignore_errors=True)
-
-
-def launch(processes: int, chosen: TrainingSettings) -> None:
-    """Become so many processes of this very command, by torchrun; return where a launcher has started this one."""
-    if "WORLD_SIZE" in os.environ:
-        return
-    if not processes:
-        import torch
-
-        processes = max(1, torch.cuda.device_count())
-    accumulation(chosen, processes)
-    if processes > 1:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        os.execv(sys.executable, [sys.executable, *torchrun, "-m", "swedag", *sys.argv[1:]])
 
 
 def accumulation(chosen: TrainingSettings, processes: int) -> int:
@@ -133,6 +132,7 @@ def train(chosen: TrainingSettings, model: Path, data: Path, work: Path, output:
     conversations = [json.loads(line)["messages"] for line in data.read_text().splitlines()]
     trainer = make_trainer(chosen, model, conversations, work)
     trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    trained = _whole_model(trainer, chosen, model)
     if not trainer.is_world_process_zero():
         return False
     from transformers import AutoTokenizer
@@ -140,8 +140,33 @@ def train(chosen: TrainingSettings, model: Path, data: Path, work: Path, output:
     losses = [row for row in trainer.state.log_history if "loss" in row]
     tokenizer = trainer.processing_class
     tokenizer.chat_template = AutoTokenizer.from_pretrained(model).chat_template
-    write_checkpoint(trainer.model, tokenizer, output, losses, _card(chosen, model, conversations, losses))
+    write_checkpoint(trained, tokenizer, chosen, model, output, losses, _card(chosen, model, conversations, losses))
     return True
+
+
+def _whole_model(trainer: "SFTTrainer", chosen: TrainingSettings, start: Path) -> Any:
+    """The trained model in one piece, in the main process; sharded ones are gathered, for which all must call."""
+    if not trainer.is_fsdp_enabled:
+        return trainer.model
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    weights = get_model_state_dict(trainer.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if not trainer.is_world_process_zero():
+        return None
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    whole = AutoModelForCausalLM.from_pretrained(start, dtype=_precision())
+    if chosen.lora:
+        whole = get_peft_model(whole, _lora(chosen.lora))
+    whole.load_state_dict(weights)
+    return whole
+
+
+def _precision() -> str:
+    import torch
+
+    return "bfloat16" if torch.cuda.is_available() else "float32"
 
 
 def make_trainer(
@@ -154,12 +179,15 @@ def make_trainer(
     import torch
     import trl.trainer.utils
     from datasets import Dataset
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PrinterCallback
     from trl import SFTConfig, SFTTrainer
+
+    from swedag.training_progress import ShowProgress
 
     gpu = torch.cuda.is_available()
     _check_kernels(chosen, gpu)
     recompute = float(gpu) if chosen.recompute is None else chosen.recompute
+    sharding = _sharding(chosen, processes)
     if not gpu:
         torch.set_num_threads(chosen.threads)
         # TRL scores the learnt positions alone where it has Triton, and all elsewhere; the former is far less work.
@@ -182,11 +210,12 @@ def make_trainer(
             packing=chosen.packing,
             assistant_only_loss=True,
             model_init_kwargs={
-                "dtype": "bfloat16" if gpu else "float32",
+                "dtype": _precision(),
                 **({"attn_implementation": chosen.attention} if chosen.attention else {}),
             },
-            bf16=gpu,
+            bf16=gpu and not sharding,  # accelerate would make sharded weights float32, of twice the size
             use_cpu=not gpu,
+            **sharding,
             gradient_checkpointing=recompute > 0,
             use_liger_kernel=chosen.fused_layers,
             seed=chosen.seed,
@@ -201,6 +230,10 @@ def make_trainer(
         processing_class=tokenizer,
         peft_config=_lora(chosen.lora),
     )
+    if trainer.args.fsdp and not gpu:
+        _shard_on_cpus(trainer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(ShowProgress)
     if 0 < recompute < 1:
         trainer.add_callback(_keep_activations(recompute))
     if not chosen.packing:
@@ -208,6 +241,26 @@ def make_trainer(
         order = ByLength(lengths, chosen.global_batch, chosen.seed, lambda: int((trainer.state.epoch or 0) + 1e-6))
         trainer._get_train_sampler = lambda dataset=None: order
     return trainer
+
+
+def _sharding(chosen: TrainingSettings, processes: int) -> dict[str, Any]:
+    """Arguments for a model in as many parts as there are processes, layer by layer; each saves its own part."""
+    if chosen.parallel == "ddp" or processes == 1:
+        return {}
+    # The first process alone reads the weights; transformers looks here before there is a trainer.
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+    plan = {"version": 2, "state_dict_type": "SHARDED_STATE_DICT", "cpu_ram_efficient_loading": True}
+    return {"fsdp": True, "fsdp_config": plan}
+
+
+def _shard_on_cpus(trainer: "SFTTrainer") -> None:
+    """accelerate shards where there are GPUs alone; told so afterwards, it does the same on CPUs, over gloo."""
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+    state = trainer.accelerator.state
+    state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+    state.distributed_type = DistributedType.FSDP
+    trainer.is_fsdp_enabled = True
 
 
 def _check_kernels(chosen: TrainingSettings, gpu: bool) -> None:
@@ -267,12 +320,23 @@ def last_checkpoint(work: Path) -> str | None:
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
-def write_checkpoint(model: Any, tokenizer: Any, output: Path, losses: list[dict[str, Any]], card: str) -> None:
-    """Save a trained model whole, adapters merged, weights in one file, with its loss curve and its card."""
-    if hasattr(model, "merge_and_unload"):
+def write_checkpoint(
+    model: Any,
+    tokenizer: Any,
+    chosen: TrainingSettings,
+    start: Path,
+    output: Path,
+    losses: list[dict[str, Any]],
+    card: str,
+) -> None:
+    """Save a trained model with its loss curve and its card: whole with weights in one file, or as an adapter."""
+    if chosen.lora and chosen.lora.merge:
         model = model.merge_and_unload()
     with replacing_directory(output) as folder:
         model.save_pretrained(folder, max_shard_size="1TB")
+        if chosen.lora and not chosen.lora.merge:
+            adapter = json.loads((folder / "adapter_config.json").read_text())
+            write_json(folder / "adapter_config.json", adapter | {"base_model_name_or_path": str(start)})
         tokenizer.save_pretrained(folder)
         rows = [
             {key: row[key] for key in ("step", "epoch", "loss", "learning_rate", "grad_norm") if key in row}

@@ -1,6 +1,7 @@
 """The command line and environment of a vLLM server: plain data, nothing is started here."""
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from swedag.errors import SwedagError
 from swedag.serving import cpu_server
 from swedag.serving.settings import ServingSettings
 
+ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM can make room
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
@@ -37,8 +39,9 @@ def device_of(settings: ServingSettings) -> str:
 
 def server_command(model: Path, name: str, port: int, settings: ServingSettings) -> list[str]:
     """The whole command, with the server listening on 127.0.0.1:`port` and serving `model` as `name`."""
+    base = base_of(model)
     arguments = [
-        *("--model", str(model.resolve()), "--served-model-name", name),
+        *(_adapter(model, base, name) if base else ("--model", str(model.resolve()), "--served-model-name", name)),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--max-model-len", str(settings.max_model_len), "--max-num-seqs", str(settings.max_num_seqs)),
         *("--seed", str(settings.seed), "--disable-uvicorn-access-log"),
@@ -53,11 +56,34 @@ def server_command(model: Path, name: str, port: int, settings: ServingSettings)
     image = Path(settings.image)
     if not image.exists():
         raise SwedagError(f"image {image}: no such file; build the tool image or set `image` to null")
-    binds = [f"{model.resolve()}:{model.resolve()}:ro", f"{cpu_server.__file__}:{cpu_server.__file__}:ro"]
+    shown = [path.resolve() for path in (model, base, Path(cpu_server.__file__)) if path]
+    binds = [f"{path}:{path}:ro" for path in shown]
     return [
         *(find_apptainer(), "--silent", "exec", *([] if cpu else ["--nv"]), "--containall"),
         *(word for bind in binds for word in ("--bind", bind)),
         *(str(image), "python3", *_program(cpu), *arguments),
+    ]
+
+
+def base_of(model: Path) -> Path | None:
+    """The model below an adapter, from the working directory or absolute; None for a whole model."""
+    description = model / "adapter_config.json"
+    if not description.is_file():
+        return None
+    base = Path(json.loads(description.read_text())["base_model_name_or_path"])
+    if not (base / "config.json").is_file():
+        raise SwedagError(f"{description}: the model that it adapts, {base}, is no model folder")
+    return base
+
+
+def _adapter(adapter: Path, base: Path, name: str) -> list[str]:
+    rank = json.loads((adapter / "adapter_config.json").read_text())["r"]
+    room = next((ranks for ranks in ADAPTER_RANKS if ranks >= rank), None)
+    if room is None:
+        raise SwedagError(f"{adapter}: vLLM serves adapters of rank {ADAPTER_RANKS[-1]} at most; set lora.merge")
+    return [
+        *("--model", str(base.resolve()), "--served-model-name", f"{name}-base"),
+        *("--enable-lora", "--max-lora-rank", str(room), "--lora-modules", f"{name}={adapter.resolve()}"),
     ]
 
 

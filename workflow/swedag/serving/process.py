@@ -64,12 +64,12 @@ class Server:
 
 @contextmanager
 def serve(model: Path, settings: ServingSettings, log: Path) -> Iterator[Server]:
-    """Serve the Hugging Face folder `model` under its folder name; yields when the server answers.
+    """Serve the Hugging Face folder `model`, whole or an adapter, under its folder name; yields when it answers.
 
     vLLM's output goes to `log`. Raises ServingError with the end of the log when the server dies or is not ready within
     `startup_seconds`. In the main thread SIGTERM ends the block by SystemExit, unless it is handled already.
     """
-    if not (model / "config.json").is_file():
+    if not any((model / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise ServingError(f"{model}: not a model folder (it has no config.json)")
     log.parent.mkdir(parents=True, exist_ok=True)
     with _terminable():
