@@ -17,10 +17,20 @@ def model_settings(wildcards):
     return settings(CONFIG.models[wildcards.model])
 
 
+def trained_here(wildcards):
+    return CONFIG.models[wildcards.model].kind == "scratch"
+
+
+def model_container(wildcards):
+    return CONFIG.train_image if trained_here(wildcards) else None
+
+
+def model_image(wildcards):
+    return tool_image(train_image()) if trained_here(wildcards) else []
+
+
 def model_digest(wildcards):
-    """A model that is trained here depends on what trains it, one that is fetched does not."""
-    trained = CONFIG.models[wildcards.model].kind == "scratch"
-    return tool_digest(train_image()) if trained else []
+    return tool_digest(train_image()) if trained_here(wildcards) else []
 
 
 def training_set_settings(wildcards):
@@ -57,7 +67,7 @@ def policy_settings(wildcards):
 rule base_model:
     input:
         code=code("models.step"),
-        image=ancient(tool_image(train_image())),
+        image=ancient(model_image),
         digest=model_digest,
     output:
         directory("results/models/{model}"),
@@ -68,7 +78,7 @@ rule base_model:
     conda:
         "../envs/tools.yaml"
     container:
-        CONFIG.train_image
+        model_container
     params:
         settings=model_settings,
         work="results/work/models/{model}",
