@@ -218,7 +218,7 @@ rule tool_wheels:
         requirements=tool_requirements,
         lock=tool_lock,
     output:
-        "results/images/tools/{tool}.wheels.tar",
+        temp("results/images/tools/{tool}.wheels.tar"),
     log:
         "logs/images/tools/{tool}.wheels.log",
     wildcard_constraints:

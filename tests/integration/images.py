@@ -10,7 +10,7 @@ from pathlib import Path
 
 from swedag.artifacts import sha256
 from swedag.images import environment, sources, system, wheels
-from tests.conftest import ROOT, copy_sources
+from tests.conftest import ROOT, Checkout, copy_sources
 
 FOLDER = ROOT / "results" / "images"
 SUITE = "bookworm"
@@ -60,6 +60,15 @@ def train_image() -> Path:
                 shutil.move(built.with_suffix(".sha256"), image.with_suffix(".sha256"))
                 shutil.move(built, image)
     return image
+
+
+def put_train_image(checkout: Checkout) -> Path:
+    """The image that trains on CPUs, in its place in a checkout and newer than all that it is made of."""
+    image, place = train_image(), checkout.path / "results/images/tools/train-cpu.sif"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(image)
+    place.with_suffix(".sha256").write_text(image.with_suffix(".sha256").read_text())
+    return place
 
 
 def released_source(package: str) -> Path:

@@ -1,7 +1,6 @@
 """Training inside its image: the same rule, the same weights; and stale when the image holds something else."""
 
 import json
-import os
 import re
 import subprocess
 
@@ -11,7 +10,7 @@ import yaml
 from swedag.apptainer import find_apptainer
 from swedag.artifacts import sha256_file
 from tests.conftest import ROOT, Checkout, copy_sources
-from tests.integration.images import train_image
+from tests.integration.images import put_train_image, train_image
 from tests.integration.models import random_model
 
 pytestmark = pytest.mark.integration
@@ -34,11 +33,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     values["training"]["rft"] |= {"max_steps": 4, "global_batch": 4, "device_batch": 4, "max_length": 64}
     values["restore"] = {f"results/mini/sft/rft-1{suffix}": restored for suffix in (".jsonl", ".card.json")}
     (checkout.path / "config/tiny.yaml").write_text(yaml.safe_dump(values))
-    image = train_image()
-    tools = checkout.path / "results/images/tools"
-    tools.mkdir(parents=True)
-    os.link(image, tools / "train-cpu.sif")
-    (tools / "train-cpu.sha256").write_text(image.with_suffix(".sha256").read_text())
+    put_train_image(checkout)
     return checkout
 
 

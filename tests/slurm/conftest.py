@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Checkout, copy_sources
-from tests.integration.images import operating_system
+from tests.integration.images import operating_system, put_train_image
 from tests.slurm.cluster import ACCOUNT, Cluster, running, until
 
 CONFIG = "config/mini.yaml"
@@ -124,10 +124,11 @@ def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 def mini_checkout(folder: Path) -> Checkout:
-    """A checkout with the DAG in small, and the operating system's image that its own step has made for all tests."""
+    """A checkout with the DAG in small, and the images below it that their own steps have made for all tests."""
     checkout = copy_sources(folder)
     shutil.copy2(ROOT / "tests/data/mini.yaml", folder / CONFIG)
     (folder / "results/images/os").mkdir(parents=True)
     shutil.copy2(operating_system(), folder / "results/images/os")
     os.utime(folder / "results/images/os/bookworm.sif")
+    put_train_image(checkout)
     return checkout
