@@ -39,7 +39,7 @@ def spread(processes: int, nodes: int) -> None:
                 f"this job has {nodes} nodes, but there is no srun to start processes on them: inside an image, bind "
                 "the site's Slurm client with apptainer-args, or take one node"
             )
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SRUN_"))}
         environment |= {name: os.environ[name] for name in OF_THE_JOB if name in os.environ}
         os.execvpe("srun", srun(processes, nodes, sys.argv[1:]), environment)
     if processes > 1:

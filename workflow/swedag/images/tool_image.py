@@ -31,7 +31,10 @@ def main(
     """Build a tool image with Apptainer. Needs a network for a Docker base or Debian's packages: use a login node."""
     what = f"tool image {output.stem}"
     folders = build_folder() if wheels.stat().st_size < IN_MEMORY else None
-    with tempfile.TemporaryDirectory(prefix="swedag-tool-", dir=folders) as folder, replacing(output) as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="swedag-tool-", dir=folders) as folder,
+        replacing(output.resolve()) as temporary,
+    ):
         unpacked = Path(folder) / "wheels"
         unpacked.mkdir()
         run_tool(what, "tar", "-x", "-f", wheels, "-C", unpacked)
@@ -39,9 +42,9 @@ def main(
         run_tool(
             what,
             *(find_apptainer(), "--quiet", "build", "--force", *privilege(), "--mksquashfs-args", COMPRESSION),
-            *(*local, "--build-arg", f"WHEELS={unpacked}", temporary.resolve(), definition),
+            *(*local, "--build-arg", f"WHEELS={unpacked}", str(temporary), str(definition)),
             env={"APPTAINER_TMPDIR": folder},
         )
-        run = (find_apptainer(), "--silent", "exec", "--containall", "--no-home", temporary.resolve())
-        content = run_tool(what, *run, "sh", "-c", CONTENT).split()[0]
+        inside = (find_apptainer(), "--silent", "exec", "--containall", "--no-home", str(temporary))
+        content = run_tool(what, *inside, "sh", "-c", CONTENT).split()[0]
     write_text(digest, f"{content}\n")
