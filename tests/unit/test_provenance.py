@@ -14,10 +14,15 @@ from swedag.provenance.records import Lineage, digest, read_records, upstream
 JOBS = {
     "results/images/envs/py311.sif": ("environment_image", []),
     "results/example/instances/eval.jsonl": ("synthesize", ["results/images/envs/py311.sif"]),
+    "results/example/images/eval/shard-0.images.jsonl": ("layers", ["results/example/instances/eval.jsonl"]),
     "results/models/tiny": ("base_model", ["workflow/swedag/models.py"]),
     "results/example/rollouts/rft-0-eval/runs-0-3/shard-0.jsonl": (
         "rollouts",
-        ["results/example/instances/eval.jsonl", "results/models/tiny"],
+        [
+            "results/example/instances/eval.jsonl",
+            "results/example/images/eval/shard-0.images.jsonl",
+            "results/models/tiny",
+        ],
     ),
     "results/example/grades/rft-0-eval/runs-0-3/shard-0.jsonl": (
         "grade",
@@ -35,6 +40,16 @@ JOBS = {
 }
 
 
+CONTENTS = {
+    ".csv": "label,set\none,rft-0-eval\ntwo,other\nside by side,\n",
+    # A layer built here, a published image, and one that is missing.
+    ".images.jsonl": "".join(
+        json.dumps({"instance_id": name, "file": file, "sha256": "0" * 64, "bytes": 9, "digest": digest}) + "\n"
+        for name, file, digest in (("a-1", "a-1.sqsh", ""), ("b-2", "b-2.sif", "sha256:1234"), ("c-3", "", ""))
+    ),
+}
+
+
 def records(root: Path) -> None:
     """Snakemake's records of JOBS, and a file for everything that is not there yet."""
     folder = root / ".snakemake/metadata"
@@ -46,9 +61,7 @@ def records(root: Path) -> None:
                 path = path / "config.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                path.write_text(
-                    f"{name}\n" if path.suffix != ".csv" else "label,set\none,rft-0-eval\ntwo,other\nside by side,\n"
-                )
+                path.write_text(CONTENTS.get("".join(path.suffixes), f"{name}\n"))
         encoded = base64.urlsafe_b64encode(output.encode()).decode()
         place = folder / f"@{encoded[:9]}" / encoded[9:] if rule == "grade" else folder / encoded
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +120,8 @@ def test_the_tree_names_every_file_with_its_rule(root, capsys):
     text = capsys.readouterr().out
     names = {name for output, (_, inputs) in JOBS.items() for name in [output, *inputs]}
     assert all(name in text for name in names)
-    assert "'seed': 10" in text and "synthesize" in text and f"{len(names)} files in all" in text
+    assert "'seed': 10" in text and "synthesize" in text
+    assert f"{len(names)} files in all, 2 of them code of swedag" in text and "2 images, whose digests" in text
     lineage(Path("results/example/tables/policies.csv"), "two", root=root)
     text = capsys.readouterr().out
     assert "attempts/other.csv" in text and "rft-0-eval" not in text and "workflow/swedag/tables.py" in text
@@ -123,6 +137,10 @@ def test_the_tree_as_json(root, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["results/models/tiny"]["inputs"] == ["workflow/swedag/models.py"]
     assert found["workflow/swedag/models.py"]["rule"] is None
+    images = {path: entry["images"] for path, entry in found.items() if "images" in entry}
+    assert images == {
+        "results/example/images/eval/shard-0.images.jsonl": {"a-1": f"sha256:{'0' * 64}", "b-2": "sha256:1234"}
+    }
     assert all(len(entry["sha256"]) == len(entry["lineage"]) == 64 for entry in found.values())
 
 

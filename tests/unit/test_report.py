@@ -151,11 +151,11 @@ def test_every_row_of_a_table_leads_to_what_it_was_made_of(report):
         "results/models/tiny",
         "base_model",
         "&#39;seed&#39;: 10",
-        "row 1 · 9 files",
+        "row 1 · 10 files",
     ):
         assert part in re.sub(r"\s+", " ", first), part
     assert "attempts/other.csv" not in first and rows[1][0] == rows[2][0] != rows[0][0]
-    assert "attempts/other.csv" in trees[rows[1][0]] and "rows 2, 3 · 10 files" in trees[rows[1][0]]
+    assert "attempts/other.csv" in trees[rows[1][0]] and "rows 2, 3 · 11 files" in trees[rows[1][0]]
 
 
 def test_failures_are_told_apart(report):

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from swedag import __version__
 from swedag.artifacts import sha256
 from swedag.errors import SwedagError
-from swedag.provenance.records import Lineage, Node, upstream
+from swedag.provenance.records import CODE, Lineage, Node, upstream
 
 SHOWN = 12
 TOGETHER = 4
@@ -46,13 +47,18 @@ def main(
     if row:
         top = of_row(top, root / file, row)
     if as_json:
-        typer.echo(json.dumps({path: described(node) for path, node in upstream([top]).items()}, indent=1))
+        typer.echo(json.dumps({path: described(node, root) for path, node in upstream([top]).items()}, indent=1))
         return
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE  # a file or a pipe has no edge to cut paths at
     console.print(tree(top, depth, every))
-    console.print(f"{len(upstream([top]))} files in all; lineage {top.lineage[:SHOWN]}", style="dim")
+    found = upstream([top])
+    modules = sum(path.startswith(CODE) for path in found)
+    images = sum(len(images_of(root / path)) for path in found)
+    counted = f"{len(found)} files in all, {modules} of them code of swedag {__version__}"
+    counted += f"; {images} images, whose digests --json has" if images else ""
+    console.print(f"{counted}; lineage {top.lineage[:SHOWN]}", style="dim")
 
 
 def tree(top: Node, depth: int = 99, every: bool = False) -> Tree:
@@ -93,9 +99,17 @@ def _name(path: str) -> str:
     return PurePosixPath(path).name.removesuffix(".csv").removesuffix(".jsonl").removesuffix(".card.json")
 
 
-def described(node: Node) -> dict[str, Any]:
+def images_of(path: Path) -> dict[str, str]:
+    """Digest of the image of each instance that a record of images has: the registry's, or the sha256 of a layer."""
+    if not path.name.endswith(".images.jsonl") or not path.is_file():
+        return {}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {row["instance_id"]: row["digest"] or f"sha256:{row['sha256']}" for row in rows if row["file"]}
+
+
+def described(node: Node, root: Path) -> dict[str, Any]:
     """A node as plain data, its inputs by path."""
-    record = node.record
+    record, images = node.record, images_of(root / node.path)
     return {
         "sha256": node.sha256,
         "lineage": node.lineage,
@@ -105,6 +119,7 @@ def described(node: Node) -> dict[str, Any]:
         "container": record.container_img_url if record else None,
         "inputs": [other.path for other in node.inputs],
         "changed_since": list(node.changed),
+        **({"images": images} if images else {}),
     }
 
 
