@@ -228,7 +228,7 @@ def all_artifacts():
         *image_shards("images", CONFIG.runnable_datasets()),
         *all_gates(),
         *all_instances(),
-        *[model_folder(name) for name in sorted(used)],
+        *[model_folder(name) for name in sorted(used) if not CONFIG.endpoint_of(name)],
         *shards("rollouts", CONFIG.rollouts),
         *shards("grades", CONFIG.rollouts),
         *attempts(CONFIG.attempts_tables()),

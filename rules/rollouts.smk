@@ -1,5 +1,10 @@
 # Rollouts: a block of runs of a rollout set on a shard of instances, sampled from one vLLM server; or published ones.
 
+import shlex
+
+from swedag.rollouts.settings import decisive, sources
+from swedag.scaffolds import others
+
 
 def imported(wildcards):
     return CONFIG.imports[wildcards.imported]
@@ -25,12 +30,28 @@ def import_words(wildcards):
     return imported(wildcards).words
 
 
-def set_settings(wildcards):
+def made_by(rollout_set):
+    """Settings of a set, and the endpoint that its policy is, if it is one."""
+    chosen = CONFIG.rollouts[rollout_set]
+    return chosen.settings, CONFIG.endpoint_of(chosen.policy)
+
+
+def set_code(wildcards):
+    return sources(*made_by(wildcards.set))
+
+
+def set_settings(wildcards, output):
+    """Derived from the output, so that Snakemake does not compare it: `decisive` has what it must compare."""
     return settings(CONFIG.rollouts[wildcards.set].settings)
 
 
 def set_gpus(wildcards):
-    return CONFIG.rollouts[wildcards.set].settings.serving.gpus()
+    chosen, endpoint = made_by(wildcards.set)
+    return 0 if endpoint else chosen.serving.gpus()
+
+
+def set_decisive(wildcards):
+    return json.dumps(decisive(*made_by(wildcards.set)), sort_keys=True)
 
 
 def set_policy(wildcards):
@@ -38,7 +59,16 @@ def set_policy(wildcards):
 
 
 def set_model(wildcards):
-    return model_folder(CONFIG.rollouts[wildcards.set].policy)
+    policy = CONFIG.rollouts[wildcards.set].policy
+    return [] if CONFIG.endpoint_of(policy) else model_folder(policy)
+
+
+def set_source(wildcards, input):
+    """Who answers: a folder to serve, or an endpoint."""
+    endpoint = CONFIG.endpoint_of(CONFIG.rollouts[wildcards.set].policy)
+    if endpoint:
+        return f"--endpoint {shlex.quote(settings(endpoint))}"
+    return f"--model {input.model}"
 
 
 def set_base(wildcards):
@@ -56,7 +86,7 @@ def set_digest(wildcards):
 
 rule rollouts:
     input:
-        code=code("rollouts"),
+        code=set_code,
         instances=set_instances,
         environment=set_environment,
         records=shard_records,
@@ -76,11 +106,13 @@ rule rollouts:
         gpu=set_gpus,
     params:
         settings=set_settings,
+        decisive=set_decisive,
         policy=set_policy,
+        source=set_source,
         members=shard_members,
         work="results/{run}/work/rollouts/{set}/runs-{first}-{last}/shard-{shard}",
     shell:
-        "python -m swedag rollouts --settings {params.settings:q} --policy {params.policy} --model {input.model} "
+        "python -m swedag rollouts --settings {params.settings:q} --policy {params.policy} {params.source} "
         "--instances {input.instances} --only {params.members} --images results/images --records {input.records} "
         "--first-run {wildcards.first} --last-run {wildcards.last} "
         "--work {params.work} --output {output} &> {log}"
@@ -88,7 +120,7 @@ rule rollouts:
 
 rule import_rollouts:
     input:
-        code=code("imports"),
+        code=code("imports", without=others("codeact")),
         rows=import_rows,
         instances=import_instances,
     output:

@@ -206,3 +206,39 @@ def test_what_a_table_or_figure_shows_must_exist(values, block, name, key, value
     values[block][name][key] = value
     with pytest.raises(SwedagError, match=message):
         load(values, [DEMO])
+
+
+TEACHER = {"kind": "endpoint", "base_url": "https://api.example.org/v1", "model": "big", "key_variable": "TEACHER_KEY"}
+
+
+def with_teacher(values, settings, **changes):
+    values["models"]["teacher"] = TEACHER | changes
+    sampling = values["self_improvement"]["rft"]["sample"]
+    values["rollouts"] = {"taught": {**sampling, "policy": "teacher", "settings": {**sampling["settings"], **settings}}}
+    return load(values, [DEMO])
+
+
+def test_an_endpoint_is_a_policy_without_a_folder(values):
+    config = with_teacher(values, {"max_dollars": 5}, dollars_per_million={"input": 1, "output": 2})
+    assert config.endpoint_of("teacher").base_url == TEACHER["base_url"]
+    assert config.endpoint_of("tiny") is None
+    assert "results/models/teacher" not in config.restorable()
+
+
+def test_an_endpoint_cannot_be_trained_and_has_no_tokenizer(values):
+    values["training_sets"] = {"taught": {"sets": ["taught"], "model": "teacher"}}
+    with pytest.raises(
+        SwedagError, match=r"training_sets\.taught\.model: 'teacher' is an endpoint, which has no weights"
+    ):
+        with_teacher(values, {})
+
+
+def test_a_limit_to_spending_needs_prices(values):
+    with pytest.raises(SwedagError, match="max_dollars: calls of 'teacher' have no price"):
+        with_teacher(values, {"max_dollars": 5})
+    del values["rollouts"]
+    values["self_improvement"]["rft"]["evaluate"]["settings"]["max_dollars"] = 5
+    with pytest.raises(
+        SwedagError, match=r"rollouts\.rft-0-eval\.settings\.max_dollars: calls of 'tiny' have no price"
+    ):
+        load(values, [DEMO])

@@ -37,6 +37,7 @@ COMPLETION: dict[str, Any] = {
     "choices": [CHOICE],
     "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
 }
+UNUSED = {"prompt_tokens": 7, "completion_tokens": 0, "total_tokens": 7}
 Handler = Callable[[BaseHTTPRequestHandler, int], None]
 
 
@@ -47,7 +48,7 @@ def serving(handle: Handler) -> Iterator[str]:
 
     class Faulty(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             handle(self, next(count))
 
         def log_message(self, *_: Any) -> None:
@@ -126,12 +127,13 @@ def test_a_passing_refusal_is_tried_again(status: int) -> None:
     [
         (429, '{"error": "slow down"}', "status 429"),
         (500, "<html>oops</html>", "status 500"),
-        (401, '{"error": "bad key"}', "status 401"),
         (400, '{"error": {"message": "unknown model"}}', "refused: .*unknown model"),
         (200, "{not json", "not a chat completion"),
         (200, '{"error": "out of memory"}', "not a chat completion"),
         (200, completion(choices=[]), "no choices"),
         (200, completion(usage=None), "count its tokens"),
+        (200, "", "not a chat completion: nothing"),
+        (200, completion(choices=[CHOICE | {"message": {"role": "assistant", "content": ""}}], usage=UNUSED), "empty"),
     ],
 )
 def test_no_usable_answer_is_a_failure_of_the_endpoint(status: int, body: str, message: str) -> None:

@@ -27,7 +27,7 @@ from swedag.models.step import ModelSettings
 from swedag.releases import ReleasesSettings
 from swedag.report.page import ReportSettings
 from swedag.restore import RestoreSettings
-from swedag.rollouts import RolloutSettings
+from swedag.rollouts import EndpointSettings, RolloutSettings
 from swedag.synthesize.step import SynthesizeSettings
 from swedag.tables import TableSettings, code_of
 from swedag.training import TrainingSettings
@@ -150,7 +150,9 @@ class Config(Block):
     shard_size: int = Field(50, ge=1, description="Instances per job of images, gates, rollouts and grading")
     environments: dict[Name, EnvironmentSettings] = Field({}, description="Software that instances are tested in")
     datasets: dict[Name, DatasetSettings] = Field({}, description="Sets of instances")
-    models: dict[Name, ModelSettings] = Field({}, description="Base models")
+    models: dict[Name, Annotated[ModelSettings | EndpointSettings, Field(discriminator="kind")]] = Field(
+        {}, description="Base models, and models behind endpoints"
+    )
     grading: GradingSettings = Field(default_factory=GradingSettings, description="How patches are tested")
     training: dict[Name, TrainingSettings] = Field({}, description="Recipes of training")
     train_image: str = Field(
@@ -184,6 +186,8 @@ class Config(Block):
                 )
         for where, kind, name in self._references():
             what, known = self._known(kind)
+            if kind == "weights" and self.endpoint_of(name):
+                raise ValueError(f"{where}: {name!r} is an endpoint, which has no weights; name another {what}")
             if name not in known:
                 raise ValueError(f"{where}: no {what} is called {name!r}{did_you_mean(name, known)}")
         for name, table in self.tables.items():
@@ -199,6 +203,13 @@ class Config(Block):
                     f"restore: {path!r} cannot be restored: it is no instances, shard, attempts, training set, "
                     "checkpoint or model of this config" + (f" (did you mean {near[0]!r}?)" if near else "")
                 )
+        for name, rollouts in self.rollouts.items():
+            endpoint = self.endpoint_of(rollouts.policy)
+            if rollouts.settings.max_dollars and not (endpoint and endpoint.dollars_per_million):
+                raise ValueError(
+                    f"rollouts.{name}.settings.max_dollars: calls of {rollouts.policy!r} have no price; set models."
+                    f"{rollouts.policy}.dollars_per_million of an endpoint, or leave the limit out"
+                )
         for name in self.training_sets:
             both = [f"results/{self.run}/sft/{name}{suffix}" for suffix in (".jsonl", ".card.json")]
             if len(self.restore.keys() & set(both)) == 1:
@@ -211,6 +222,9 @@ class Config(Block):
         """What a kind of names is called, and all of them."""
         if kind == "policies":
             return "model or policy", {**self.models, **self.policies}
+        if kind == "weights":
+            own = {name: one for name, one in self.models.items() if not isinstance(one, EndpointSettings)}
+            return "model or policy", {**own, **self.policies}
         if kind == "attempts":
             scored = {f"{used}@{name}": one for name, one in self.verifiers.items() for used in one.scores}
             first = {
@@ -254,17 +268,17 @@ class Config(Block):
             yield f"rollouts.{name}.policy", "policies", rollouts.policy
             yield f"rollouts.{name}.dataset", "datasets", rollouts.dataset
         for name, chosen in self.training_sets.items():
-            yield f"training_sets.{name}.model", "policies", chosen.model
+            yield f"training_sets.{name}.model", "weights", chosen.model
             for used in chosen.sets:
                 yield f"training_sets.{name}.sets", "graded", used
         for name, imported in self.imports.items():
             yield f"imports.{name}.dataset", "datasets", imported.dataset
         for name, policy in self.policies.items():
-            yield f"policies.{name}.start", "policies", policy.start
+            yield f"policies.{name}.start", "weights", policy.start
             yield f"policies.{name}.training_set", "training_sets", policy.training_set
             yield f"policies.{name}.training", "training", policy.training
         for name, verifier in self.verifiers.items():
-            yield f"verifiers.{name}.start", "policies", verifier.start
+            yield f"verifiers.{name}.start", "weights", verifier.start
             yield f"verifiers.{name}.training", "training", verifier.training
             for used in verifier.sets:
                 yield f"verifiers.{name}.sets", "graded", used
@@ -279,7 +293,12 @@ class Config(Block):
                 for used in getattr(one, "datasets", []):
                     yield f"{block}.{name}.datasets", "datasets", used
                 for used in getattr(one, "policies", []):
-                    yield f"{block}.{name}.policies", "policies", used
+                    yield f"{block}.{name}.policies", "weights", used
+
+    def endpoint_of(self, policy: str) -> EndpointSettings | None:
+        """The endpoint that a policy is, or none where it has weights of its own."""
+        found = self.models.get(policy)
+        return found if isinstance(found, EndpointSettings) else None
 
     def instance_ids(self, dataset: str) -> list[str]:
         """The frozen, sorted ids of a dataset, known before anything has run."""
@@ -371,7 +390,7 @@ class Config(Block):
             *(f"{results}/verifiers/{name}/data.jsonl" for name in self.verifiers),
         ]
         folders = [
-            *(f"results/models/{name}" for name in self.models),
+            *(f"results/models/{name}" for name in self._known("weights")[1].keys() & self.models.keys()),
             *(f"{results}/checkpoints/{name}" for name in self.policies),
             *(f"{results}/verifiers/{name}/checkpoint" for name in self.verifiers),
         ]

@@ -238,7 +238,7 @@ def _models(config: Config) -> Stage:
     named += [made.policy for made in config.rollouts.values()]
     named += [chosen.model for chosen in config.training_sets.values()]
     named += [verifier.start for verifier in config.verifiers.values()]
-    used = sorted(config.models.keys() & set(named))
+    used = sorted(name for name in config.models.keys() & set(named) if config.endpoint_of(name) is None)
     gigabytes = sum(2 * size_of(config, name) for name in used)
     return Stage("base models", len(used), len(used), gigabytes=gigabytes, inodes=INODES_PER_MODEL * len(used))
 

@@ -5,14 +5,19 @@ follows, editing a plot reruns no rollout.
 """
 
 import ast
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
 
-def code(module: str) -> list[str]:
-    """Source files behind `swedag.<module>`, transitively, sorted, relative to the working directory where possible."""
+def code(module: str, without: Collection[str] = ()) -> list[str]:
+    """Source files behind `swedag.<module>`, transitively, sorted, relative to the working directory where possible.
+
+    `without` names modules that are imported, but not run: neither they nor what only they need is among the files.
+    """
+    unused = tuple(f"swedag.{name}." for name in without)
     seen: set[Path] = set()
     waiting = [_file(f"swedag.{module}")]
     while waiting:
@@ -20,7 +25,7 @@ def code(module: str) -> list[str]:
         if file is None or file in seen:
             continue
         seen.add(file)
-        waiting += [_file(name) for name in _imports(file)]
+        waiting += [_file(name) for name in _imports(file) if not f"{name}.".startswith(unused)]
     here = Path.cwd()
     return sorted(str(file.relative_to(here) if file.is_relative_to(here) else file) for file in seen)
 

@@ -19,7 +19,9 @@ class Rollout(BaseModel):
     """One attempt. `exit` is `infrastructure` when no verdict on the policy may be drawn (server or sandbox died).
 
     `exit` is `stuck` when the scaffold's own rule found a loop; `repeated` tells of the paper's words for it, the very
-    same action in the last three turns. A scaffold of independent calls (moatless) begins each with a system message.
+    same action in the last three turns. `cached_tokens`, where an endpoint tells, are those of the prompts that it had
+    in its cache; `dollars` is what the calls cost by the config's prices. A scaffold of independent calls (moatless)
+    begins each with a system message.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +40,8 @@ class Rollout(BaseModel):
     turns: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    dollars: float = 0.0
     seconds: float
     attempts: int = 1
 

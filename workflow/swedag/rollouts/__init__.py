@@ -1,6 +1,6 @@
 """Rollouts: what a policy does on instances. One job serves the model and samples a block of runs of a shard."""
 
-from swedag.rollouts.settings import RolloutSettings
+from swedag.rollouts.settings import EndpointSettings, RolloutSettings
 from swedag.rollouts.step import main
 
-__all__ = ["RolloutSettings", "main"]
+__all__ = ["EndpointSettings", "RolloutSettings", "main"]

@@ -131,6 +131,8 @@ class Spoken:
     turns: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    dollars: float = 0.0
 
 
 async def attempt(job: Job, settings: RolloutSettings, endpoint: Endpoint, threads: Executor) -> Rollout:
@@ -158,6 +160,8 @@ async def attempt(job: Job, settings: RolloutSettings, endpoint: Endpoint, threa
         turns=spoken.turns,
         prompt_tokens=spoken.prompt_tokens,
         completion_tokens=spoken.completion_tokens,
+        cached_tokens=spoken.cached_tokens,
+        dollars=spoken.dollars,
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -206,4 +210,6 @@ async def _ask(question: Ask, sampling: Sampling, endpoint: Endpoint, spoken: Sp
     spoken.turns += 1
     spoken.prompt_tokens += answer.prompt_tokens
     spoken.completion_tokens += answer.completion_tokens
+    spoken.cached_tokens += answer.cached_tokens
+    spoken.dollars += answer.dollars
     return replace(answer.reply, tokens=answer.completion_tokens)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from swedag.artifacts import sha256
 from swedag.rollouts.attempt import Job
-from swedag.rollouts.settings import OPERATIONAL, RolloutSettings
-from swedag.source import code
+from swedag.rollouts.settings import EndpointSettings, RolloutSettings, decisive, sources
 
 WHOLE_BYTES = 64 * 2**20
 SAMPLES, SAMPLE_BYTES = 256, 2**16
@@ -20,13 +19,15 @@ def derive_seed(seed: int, instance_id: str, run: int) -> int:
     return int(sha256(f"{seed}/{instance_id}/{run}")[:8], 16) % 2**31
 
 
-def rollout_key(job: Job, settings: RolloutSettings, model: str) -> str:
-    """Key of a job's record; `model` is the digest of the model folder."""
+def rollout_key(job: Job, settings: RolloutSettings, model: str | EndpointSettings) -> str:
+    """Key of a job's record; `model` is the digest of the model folder, or the endpoint."""
     images = [digest(path) for path in (job.environment, job.layer) if path]
+    endpoint = model if isinstance(model, EndpointSettings) else None
     parts = [
-        settings.model_dump(mode="json", exclude=OPERATIONAL),
+        decisive(settings, endpoint),
         job.instance.model_dump(mode="json"),
-        [job.policy, job.run, job.seed, model, *images, _code()],
+        [job.policy, job.run, job.seed, *([] if endpoint else [model]), *images],
+        [_digest(tuple(sources(settings, endpoint)))],
     ]
     return sha256(json.dumps(parts, sort_keys=True))
 
@@ -56,6 +57,6 @@ def _offsets(size: int) -> Iterable[int]:
     return (last * i // (SAMPLES - 1) for i in range(SAMPLES))
 
 
-@lru_cache(maxsize=1)
-def _code() -> str:
-    return sha256("\n".join(sha256(Path(file).read_bytes()) for file in code("rollouts")))
+@lru_cache
+def _digest(files: tuple[str, ...]) -> str:
+    return sha256("\n".join(sha256(Path(file).read_bytes()) for file in files))

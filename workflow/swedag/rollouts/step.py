@@ -3,10 +3,10 @@
 import logging
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.logging import RichHandler
 
 from swedag.artifacts import read_jsonl, write_jsonl
@@ -17,57 +17,68 @@ from swedag.journal import Journal
 from swedag.lease import claim
 from swedag.progress import CONSOLE, progress
 from swedag.rollouts.attempt import Job
+from swedag.rollouts.budget import money_spent
 from swedag.rollouts.keys import derive_seed, digest, rollout_key
-from swedag.rollouts.settings import RolloutSettings
-from swedag.rollouts.shard import Shard, sample
+from swedag.rollouts.settings import EndpointSettings, RolloutSettings
+from swedag.rollouts.shard import Shard, sample, sample_outside
 from swedag.trajectory import Rollout
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def main(
     settings: Annotated[str, typer.Option(help="RolloutSettings as JSON")],
     policy: Annotated[str, typer.Option(help="Name of the policy, for the records")],
-    model: Annotated[Path, typer.Option(help="Model folder to serve")],
     instances: Annotated[Path, typer.Option(help="Instances (JSONL)")],
     images: Annotated[Path, typer.Option(help="Folder with envs/<environment>.sif and instances/<instance_id>.sqsh")],
     first_run: Annotated[int, typer.Option(help="First run (seed) of the block", min=0)],
     last_run: Annotated[int, typer.Option(help="Last run of the block", min=0)],
     work: Annotated[Path, typer.Option(help="Folder for the journal and the server's log, kept when the step fails")],
     output: Annotated[Path, typer.Option(help="Rollouts (JSONL)")],
+    model: Annotated[Path | None, typer.Option(help="Model folder to serve")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="EndpointSettings as JSON, in place of a model folder")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only these instance ids (default: all)")] = None,
     records: Annotated[
         Path | None, typer.Option(help="What came of their images (.jsonl); instances without one are left out")
     ] = None,
 ) -> None:
-    """Sample rollouts of a policy on instances, through a vLLM server that lives as long as this command."""
+    """Sample rollouts of a policy on instances: of a model folder, through a vLLM server that lives as long as this
+    command, or of an endpoint elsewhere."""
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=CONSOLE, show_path=False)])
-    chosen = _read_settings(settings)
+    if (model is None) == (endpoint is None):
+        raise SwedagError("give one of --model and --endpoint")
+    chosen = _read("--settings", RolloutSettings, settings)
+    asked = _read("--endpoint", EndpointSettings, endpoint) if endpoint else None
     rows = available(
         _select(read_instances(instances), only, instances), read_jsonl(records, ImageRecord) if records else []
     )
     runs = range(first_run, last_run + 1)
     made = [_job(row, run, policy, chosen, images) for row in rows for run in runs]
-    model_digest = digest(model)
+    sampled = asked or digest(model)
     with claim(work), Journal(work / "journal.jsonl") as journal:
-        jobs = {rollout_key(job, chosen, model_digest): job for job in made}
+        jobs = {rollout_key(job, chosen, sampled): job for job in made}
         kept = sum(key in journal for key in jobs)
         started = time.monotonic()
         with progress(f"rollouts of {policy}", len(jobs), kept) as advance:
             shard = Shard(jobs, chosen, journal, advance)
-            if jobs:
+            if asked:
+                sample_outside(shard, asked)
+            elif jobs and model:
                 sample(shard, model, work / "server.log")
+        spent = money_spent(journal)
         rollouts = [_row(shard, key) for key in jobs]
-    _report(rollouts, kept, time.monotonic() - started)
+    _report(rollouts, kept, time.monotonic() - started, spent)
     _refuse_if_too_many_failed(rollouts, chosen, work)
     rollouts.sort(key=lambda row: (row.instance_id, row.run))
     write_jsonl(output, rollouts)
     journal.path.unlink()
 
 
-def _read_settings(text: str) -> RolloutSettings:
+def _read(option: str, kind: type[M], text: str) -> M:
     try:
-        return RolloutSettings.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
-        raise SwedagError(f"--settings: {error}") from error
+        raise SwedagError(f"{option}: {error}") from error
 
 
 def _select(rows: dict[str, Instance], only: list[str] | None, file: Path) -> list[Instance]:
@@ -119,12 +130,13 @@ def _row(shard: Shard, key: str) -> Rollout:
     )
 
 
-def _report(rollouts: list[Rollout], kept: int, seconds: float) -> None:
+def _report(rollouts: list[Rollout], kept: int, seconds: float, dollars: float) -> None:
+    paid = f", ${dollars:.4f} (${sum(row.dollars for row in rollouts):.4f} for these rollouts)" if dollars else ""
     tokens = sum(row.completion_tokens for row in rollouts)
     CONSOLE.print(
         f"{len(rollouts)} rollouts ({kept} from the journal) in {seconds:.0f} s: {tokens} tokens, "
         f"{sum(not row.patch for row in rollouts)} empty patches, "
-        f"{sum(row.exit == 'infrastructure' for row in rollouts)} infrastructure failures",
+        f"{sum(row.exit == 'infrastructure' for row in rollouts)} infrastructure failures{paid}",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,6 +1,6 @@
 """Scaffolds: how a model's replies become a patch. Each is a small state machine; see `protocol`."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -25,3 +25,9 @@ def begin(instance: Instance, settings: Settings) -> Attempt:
     if isinstance(settings, MiniSettings):
         return mini.attempt(instance, settings)
     return single_edit.attempt(instance, settings)
+
+
+def others(kind: str) -> list[str]:
+    """The modules of every other kind of scaffold, which a rollout by this one does not run."""
+    modules = {made.model_fields["kind"].default: made.__module__.split(".") for made in get_args(Settings)}
+    return [".".join(parts[1:3]) for other, parts in modules.items() if other != kind]
