@@ -217,8 +217,8 @@ def test_a_layer_that_is_gone_is_named_with_what_brings_it_back(tmp_path: Path) 
     (tmp_path / "images/envs/pkg.sif").touch()
     with pytest.raises(SwedagError, match=r"pkg-1\.0\.eval-000\.sqsh: no such file; .* Delete the shard-<n>\.images"):
         step.main(
-            settings().model_dump_json(), "p", tmp_path, tmp_path / "i.jsonl", tmp_path / "images", 0, 0,
-            tmp_path / "work", tmp_path / "out.jsonl",
+            settings().model_dump_json(), "p", tmp_path / "i.jsonl", tmp_path / "images", 0, 0,
+            tmp_path / "work", tmp_path / "out.jsonl", model=tmp_path,
         )  # fmt: skip
 
 
@@ -332,12 +332,13 @@ def run_shard(folder: Path, outcomes: dict[str, list[Any]], event: str = "") -> 
     machinery = Machinery(outcomes)
 
     async def go() -> None:
-        stop, lost = asyncio.Event(), asyncio.Event()
+        stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        lost = asyncio.Event()
         task = asyncio.create_task(_make_all(shard, machinery, Throttle(8), stop, lost))
         while event and len(shard.journal) < len(outcomes) - 1:
             await asyncio.sleep(0.001)
         if event:
-            {"stop": stop, "lost": lost}[event].set()
+            lost.set() if event == "lost" else stop.set_result("SIGTERM")
         await task
 
     with Journal(folder / "journal.jsonl") as journal:
