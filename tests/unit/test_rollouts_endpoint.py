@@ -236,6 +236,9 @@ def test_the_key_of_a_record_names_the_endpoint(tmp_path: Path) -> None:
     assert rollout_key(row, settings(max_dollars=1), endpoint(retries=1)) in keys
 
 
+SERVING = ("__init__.py", "command.py", "cpu_server.py", "process.py", "settings.py")
+
+
 @pytest.mark.parametrize("kind", ["codeact", "moatless", "mini", "single_edit"])
 def test_rollouts_depend_on_their_own_scaffold_and_endpoints_on_no_server(kind: str) -> None:
     chosen = settings(scaffold={"kind": kind})
@@ -247,4 +250,9 @@ def test_rollouts_depend_on_their_own_scaffold_and_endpoints_on_no_server(kind: 
     }
     assert beside
     assert all(path.startswith(f"scaffolds/{kind}") for path in beside)
-    assert own - outside == {path for path in own if path.startswith("serving/")} != set()
+    assert outside < own
+    assert (
+        {path for path in own if path.startswith("serving/")}
+        == {"serving/" + path for path in SERVING}
+        <= own - outside
+    )
