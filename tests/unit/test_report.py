@@ -285,6 +285,18 @@ def test_images_by_environment():
     assert second.environment == "unknown"
 
 
+def test_the_headline_is_of_policies_that_were_compared(tmp_path):
+    path = tmp_path / "t.csv"
+    rates = "resolve_rate,resolve_low,resolve_high"
+    path.write_text(
+        f"label,{rates},first_difference\nLite base,.1,.1,.1,\nLite tuned,.2,.1,.3,.1\n"
+        "Verified base,.3,.2,.4,\nVerified tuned,.5,.4,.6,.2\n"
+    )
+    found = results.headline([path], "")
+    assert (found.first["label"], found.last["label"]) == ("Verified base", "Verified tuned")
+    assert [point["rate"] for point in found.points] == [30, 50]
+
+
 def test_bad_inputs_are_named(tmp_path):
     (tmp_path / "row.json").write_text("[]")
     with pytest.raises(SwedagError, match=r"row\.json: not a ledger row"):

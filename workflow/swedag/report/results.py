@@ -28,7 +28,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Headline:
-    """First against last policy of an iterations table; rates in percent, the difference in points."""
+    """First against last policy of a block of an iterations table; rates in percent, the difference in points."""
 
     first: dict[str, str]
     last: dict[str, str]
@@ -58,11 +58,16 @@ def _parts(cell: str) -> tuple[str, str]:
 
 
 def headline(paths: list[Path], wanted: str) -> Headline | None:
-    """From the table called `wanted`, or else the first one that compares policies."""
+    """From the last block of the table called `wanted`, or else of the first one that compares policies.
+
+    The rows of a block are compared with its first; only it has no difference to itself.
+    """
     for path in paths:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         if rows and "first_difference" in rows[0] and wanted in ("", path.stem):
+            first = max(place for place, row in enumerate(rows) if not row["first_difference"])
+            rows = rows[first:]
             points: list[dict[str, float | str]] = [
                 {"label": row["label"]} | {end: 100 * float(row[f"resolve_{end}"]) for end in ("rate", "low", "high")}
                 for row in rows
