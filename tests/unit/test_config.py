@@ -7,6 +7,7 @@ import yaml
 from swedag.config import Config, json_schema, load, reference
 from swedag.errors import SwedagError
 from swedag.metrics.curves import parse_ks
+from swedag.plan import read_together
 from swedag.reference import ReferenceTable
 
 DEMO = Path("config/demo.yaml")
@@ -157,6 +158,20 @@ def test_every_table_and_figure_of_the_paper_finds_the_papers_values(paper):
                 where |= {"repo": "dask/dask"} if shown.kind in ("repositories", "sources") else {}
                 where |= {"quantity": "tokens", "resolved": "yes"} if shown.kind == "lengths" else {}
                 assert table.cells(where, column) is not None, (name, where, column)
+
+
+def test_the_teachers_of_table_10_can_be_paid_for():
+    files = [Path("config/paper.yaml"), Path("config/overlays/teachers.yaml")]
+    config = load(read_together(files), files)
+    table = config.tables["table10"]
+    assert [config.endpoint_of(config.rollouts[name].policy) is not None for name in table.sets] == [True] * 10
+    paper = ReferenceTable(Path("config/reference/table10_sampling_rounds.csv"))
+    values = [paper.cells(table.reference.selection(place), "resolved_percent") for place in range(10)]
+    assert values == [8.26, 4.78, 7.39, 9.13, 7.83, 8.7, 8.26, 29.1, 4.55, 7.71]
+    drawn = [one.sets for name, one in config.training_sets.items() if name.startswith("oh-")]
+    drawn += [one.sets for name, one in config.verifiers.items() if name.startswith("oh-")]
+    assert not any("teacher" in sets for sets in drawn)
+    assert config.rollouts["round-lite-t02"].settings.temperature == 0.2
 
 
 def test_attempts_stand_in_one_table_for_each_verifier_of_a_set(paper):

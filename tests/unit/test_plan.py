@@ -47,6 +47,17 @@ def test_the_paper_in_numbers(paper):
     assert twice.gpu_hours == pytest.approx(2 * once.gpu_hours) and twice.jobs == once.jobs
 
 
+def test_what_endpoints_charge(paper, capsys):
+    files = [PAPER, PAPER.parent / "overlays/teachers.yaml"]
+    taught = load(read_together(files), files)
+    ids = {name: len(taught.instance_ids(name)) for name in ("swe-gym-lite", "swe-gym")}
+    paid = 8 * ids["swe-gym-lite"] + 2 * ids["swe-gym"]
+    assert stages(taught, endpoint_dollars=1.5)["rollouts"].dollars == 1.5 * paid
+    assert {stage.dollars for stage in stages(paper).values()} == {0.0}
+    main(files)
+    assert f"{paid:,}.0 │" in capsys.readouterr().out
+
+
 def test_a_small_model_needs_no_gpu():
     config = load(yaml.safe_load(DEMO.read_text()), [DEMO])
     assert {stage.gpu_hours for stage in stages(config).values()} == {0.0}
@@ -115,7 +126,17 @@ def test_a_later_config_says_what_is_different(tmp_path):
 def test_the_plan_as_csv(capsys, tmp_path):
     main([DEMO], root=tmp_path, as_csv=True)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert list(rows[0]) == ["stage", "jobs", "units", "gpu_hours", "cpu_hours", "gigabytes", "inodes", "pulls"]
+    assert list(rows[0]) == [
+        "stage",
+        "jobs",
+        "units",
+        "gpu_hours",
+        "cpu_hours",
+        "gigabytes",
+        "inodes",
+        "pulls",
+        "dollars",
+    ]
     main([PAPER], root=tmp_path)
     text = capsys.readouterr().out
     assert "Docker pulls without an account (100 in 6 h): 168 h" in text and "image_gb = 2.6" in text

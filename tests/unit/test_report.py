@@ -253,6 +253,21 @@ def test_gpu_time_bytes_and_tokens(tmp_path):
     assert cost.tokens("a", read_attempts(path)) == cost.Tokens("a", 3, 1, 5, 150, 25)
 
 
+def test_what_calls_cost_stands_beside_their_tokens(tmp_path):
+    build(tmp_path)
+    assert "price, $" not in (tmp_path / "results/example/report/index.html").read_text()
+    shards = sorted((tmp_path / "results/example/rollouts").glob("*/*/*.jsonl"))
+    rows = [json.loads(line) for line in shards[0].read_text().splitlines()]
+    shards[0].write_text("".join(json.dumps(row | {"dollars": 0.25}) + "\n" for row in rows))
+    said, dollars = trajectories.read_rollouts(shards, {})
+    assert said == {} and dollars["rft-0-eval"] == 0.25 * len(rows) and dollars["rft-1-eval"] == 0
+    (name,) = {path.parent.parent.name for path in shards[:1]}
+    run = tmp_path / "results/example"
+    attempts = [run / f"attempts/{name}.csv"]
+    main(run="example", settings="{}", output=run / "priced", rollouts=shards[:1], attempts=attempts, root=tmp_path)
+    assert f"{0.25 * len(rows):.2f}" in Page(run / "priced/index.html").text
+
+
 def test_the_time_of_images_and_of_their_gates_and_the_bytes_of_the_images(tmp_path):
     shard = "demo/images/d/shard-0"
     for name, text in (

@@ -60,6 +60,9 @@ class Assumptions(BaseModel):
     solved_share: float = Field(0.6, gt=0, le=1, description="instances per resolved rollout (paper: 294 of 491)")
     imported_resolved: int = Field(491, ge=0, description="resolved rollouts of an import (paper: 491 of 6,055)")
     trajectory_tokens: int = Field(18_600, ge=1, description="of a resolved rollout (paper, Table 8)")
+    endpoint_dollars: float = Field(
+        1, ge=0, description="dollars of a rollout at an endpoint with prices (paper: more than 1 per task)"
+    )
     gpu_flops: float = Field(4e14, gt=0, description="operations a second that training reaches (40 % of an H100)")
 
 
@@ -75,6 +78,7 @@ class Stage:
     gigabytes: float = 0.0
     inodes: int = 0
     pulls: int = 0
+    dollars: float = 0.0
 
 
 def main(
@@ -275,8 +279,9 @@ def _resolved(config: Config, used: str, known: Assumptions) -> float:
 
 def _rollouts(config: Config, known: Assumptions, past: Past) -> Stage:
     jobs = units = 0
-    gpu = cpu = gigabytes = 0.0
+    gpu = cpu = gigabytes = dollars = 0.0
     for made in config.rollouts.values():
+        endpoint = config.endpoint_of(made.policy)
         blocks, rollouts = _blocks(config, made), _attempted(config, made)
         servers = gpus(config, made.policy, made.settings.serving)
         seconds = _gpu_seconds(known, made.settings) * size_of(config, made.policy)
@@ -285,8 +290,9 @@ def _rollouts(config: Config, known: Assumptions, past: Past) -> Stage:
         gpu += rollouts * past.wall(key) * servers if past.knows(key) else rollouts * seconds + start
         cpu += rollouts * past.cpu(key, known.rollout_cpu_seconds)
         gigabytes += rollouts * past.gigabytes(key, known.rollout_gb)
+        dollars += rollouts * known.endpoint_dollars if endpoint and endpoint.dollars_per_million else 0
         jobs, units = jobs + blocks, units + rollouts
-    return Stage("rollouts", jobs, units, gpu / HOUR, cpu / HOUR, gigabytes, INODES_PER_JOB * jobs)
+    return Stage("rollouts", jobs, units, gpu / HOUR, cpu / HOUR, gigabytes, INODES_PER_JOB * jobs, dollars=dollars)
 
 
 def _gpu_seconds(known: Assumptions, settings: RolloutSettings) -> float:
@@ -390,9 +396,10 @@ def _shown(config: Config) -> Stage:
 
 def _table(stages: list[Stage]) -> Table:
     made = Table()
-    for column in ("stage", "jobs", "units", "GPU-hours", "CPU-hours", "GB", "inodes", "pulls"):
+    priced = any(stage.dollars for stage in stages)
+    for column in ("stage", "jobs", "units", "GPU-hours", "CPU-hours", "GB", "inodes", "pulls", *["$"] * priced):
         made.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
-    rows = [list(asdict(stage).values())[1:] for stage in stages]
+    rows = [list(asdict(stage).values())[1 : None if priced else -1] for stage in stages]
     for stage, row in zip(stages, rows, strict=True):
         made.add_row(stage.stage, *map(_cell, row))
     made.add_section()

@@ -55,7 +55,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the model of a rollout set read and wrote, summed over its attempts; a prompt counts at every call."""
+    """What the model of a rollout set read and wrote over all attempts, prompts at every call, and what that cost."""
 
     name: str
     attempts: int
@@ -63,6 +63,7 @@ class Tokens:
     calls: int
     prompt: int
     completion: int
+    dollars: float = 0.0
 
 
 def steps(folders: list[Path], run: str, outputs: Iterable[str] = (), root: Path = Path()) -> list[Step]:
@@ -110,7 +111,7 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def tokens(name: str, table: Table) -> Tokens:
+def tokens(name: str, table: Table, dollars: float = 0.0) -> Tokens:
     attempts = table.attempts
     return Tokens(
         name,
@@ -119,6 +120,7 @@ def tokens(name: str, table: Table) -> Tokens:
         int(sum(attempt.turns or 0 for attempt in attempts)),
         int(sum(attempt.prompt_tokens or 0 for attempt in attempts)),
         int(sum(attempt.completion_tokens or 0 for attempt in attempts)),
+        dollars,
     )
 
 

@@ -63,7 +63,9 @@ def main(
     known, datasets = _instances(instances or [])
     ledger = outcomes.ledger(gates or [])
     graded = trajectories.read_grades(grades or [])
-    sampled = trajectories.pages(known, rollouts or [], grades or [], scores or [], graded, chosen.trajectories_per_set)
+    wanted = {name: set(trajectories.sample(of.outcomes, chosen.trajectories_per_set)) for name, of in graded.items()}
+    said, dollars = trajectories.read_rollouts(rollouts or [], wanted)
+    sampled = trajectories.pages(known, said, grades or [], scores or [], wanted)
     read = {path.stem: read_attempts(path) for path in attempts or []}
     sets = _sets(read, graded, ledger)
     lineage = Lineage(root)
@@ -102,7 +104,7 @@ def main(
         "images": outcomes.images(ledger),
         "steps": steps,
         "totals": {what: sum(getattr(step, what) for step in steps) for what in ("wall", "cpu", "gpu", "bytes")},
-        "tokens": [cost.tokens(name, table) for name, table in read.items() if "@" not in name],
+        "tokens": [cost.tokens(name, table, dollars.get(name, 0)) for name, table in read.items() if "@" not in name],
         "sampled": sampled,
         "inputs": {kind: _hashed(paths or [], records) for kind, paths in inputs.items() if paths},
         "configs": [(path.name, path.read_text(encoding="utf-8")) for path in config or []],

@@ -19,6 +19,7 @@ from swedag.trajectory import Rollout
 
 LONGEST = 20_000
 Key = tuple[str, int]
+Dollars = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,28 @@ def sample(outcomes: dict[Key, str], most: int) -> list[Key]:
     return sorted(chosen)
 
 
+def read_rollouts(shards: list[Path], wanted: dict[str, set[Key]]) -> tuple[dict[tuple[str, Key], Rollout], Dollars]:
+    """The rollouts wanted of each set, and what the calls of all of its rollouts cost at endpoints with prices."""
+    said: dict[tuple[str, Key], Rollout] = {}
+    dollars: Dollars = defaultdict(float)
+    for shard in shards:
+        name = set_of(shard)
+        for row in _lines(shard):
+            dollars[name] += row.get("dollars", 0.0)
+            key = (row["instance_id"], row["run"])
+            if key in wanted.get(name, set()):
+                said[name, key] = Rollout.model_validate(row)
+    return said, dollars
+
+
 def pages(
     instances: dict[str, Instance],
-    rollouts: list[Path],
+    said: dict[tuple[str, Key], Rollout],
     grades: list[Path],
     scores: list[Path],
-    graded: dict[str, Graded],
-    most: int,
+    wanted: dict[str, set[Key]],
 ) -> dict[str, list[Page]]:
     """The sampled attempts by set, sorted by instance and run."""
-    wanted = {name: set(sample(found.outcomes, most)) for name, found in graded.items()}
-    said = {(name, key): Rollout.model_validate(row) for name, key, row in _picked(rollouts, wanted)}
     judged = {(name, key): Grade.model_validate(row) for name, key, row in _picked(grades, wanted)}
     marks = {(name, key): row for name, key, row in _picked(scores, wanted)}
     verifiers = {set_of(shard): shard.parts[-4] for shard in scores}
