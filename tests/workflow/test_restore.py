@@ -1,6 +1,9 @@
 """Released attempts through the rules: tables from them alone, without images, model or GPU."""
 
+import csv
 import hashlib
+import json
+import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -55,3 +58,41 @@ def test_a_table_is_made_of_released_attempts_and_never_of_wrong_ones(checkout: 
     assert [line.split(",")[2:5] for line in lines[1:]] == [["4", "8", "2"], ["4", "8", "4"]]
     made = {path.relative_to(checkout.path).parts[:3] for path in (checkout.path / "results").rglob("*.*")}
     assert {parts[2] for parts in made if parts[1] == "mini" and len(parts) > 2} == {"attempts", "tables"}
+
+
+def test_a_table_of_greedy_runs_needs_the_job_of_run_0_alone(checkout: Checkout):
+    """SET.first of a set whose other runs do not exist, and a name that the whole set needs all jobs for."""
+    example = ROOT / "tests/data/example/results/example"
+    values = yaml.safe_load((ROOT / "tests/data/mini.yaml").read_text())
+    values["rollouts"] = {
+        "some": {"policy": "tiny", "dataset": "eval", "runs": 4, "runs_per_job": 2, "settings": {
+            "scaffold": {"kind": "single_edit"}, "first_temperature": 0, "serving": {"max_model_len": 512},
+        }},
+    }  # fmt: skip
+    values["shard_size"] = 10
+    values["tables"] = {"greedy": {"kind": "iterations", "sets": ["some.first"]}}
+    values["figures"] = {}
+    values["restore"] = {}
+    released = checkout.path / "released"
+    for path, source in {
+        "instances/eval.jsonl": "instances/eval.jsonl",
+        "images/eval/shard-0.gates.jsonl": "images/eval/shard-0.gates.jsonl",
+        "rollouts/some/runs-0-0/shard-0.jsonl": "rollouts/rft-0-eval/runs-0-3/shard-0.jsonl",
+        "grades/some/runs-0-0/shard-0.jsonl": "grades/rft-0-eval/runs-0-3/shard-0.jsonl",
+    }.items():
+        rows = (example / source).read_text().splitlines(keepends=True)
+        kept = "".join(row for row in rows if json.loads(row).get("run", 0) == 0)
+        (released / path).parent.mkdir(parents=True)
+        (released / path).write_text(kept)
+        digest = hashlib.sha256(kept.encode()).hexdigest()
+        values["restore"][f"results/mini/{path}"] = {"source": str(released / path), "sha256": digest}
+    (checkout.path / "config/restored.yaml").write_text(yaml.safe_dump(values))
+    checkout.snakemake("results/mini/tables/greedy.csv", *OPTIONS)
+    rows = list(csv.DictReader((checkout.path / "results/mini/attempts/some.first.csv").read_text().splitlines()))
+    assert len(rows) == 6 and {row["run"] for row in rows} == {"0"} and "score" not in rows[0]
+    [row] = csv.DictReader((checkout.path / "results/mini/tables/greedy.csv").read_text().splitlines())
+    assert (row["set"], row["attempts"]) == ("some.first", "6")
+    whole = checkout.snakemake("results/mini/attempts/some.csv", *OPTIONS, "--dry-run", "--quiet", "rules")
+    assert {name: int(n) for name, n in re.findall(r"(?m)^ ?(rollouts|grade) +(\d+) *$", whole.stdout + whole.stderr)} == {
+        "rollouts": 2, "grade": 2,
+    }  # fmt: skip
