@@ -76,12 +76,17 @@ def set_base(wildcards):
     return adapted(policy.start, policy.training) if policy else []
 
 
+def server_image(wildcards):
+    chosen, endpoint = made_by(wildcards.set)
+    return None if endpoint else chosen.serving.image
+
+
 def set_image(wildcards):
-    return tool_image(CONFIG.rollouts[wildcards.set].settings.serving.image)
+    return tool_image(server_image(wildcards))
 
 
 def set_digest(wildcards):
-    return tool_digest(CONFIG.rollouts[wildcards.set].settings.serving.image)
+    return tool_digest(server_image(wildcards))
 
 
 rule rollouts:

@@ -213,7 +213,7 @@ def _images(config: Config, known: Assumptions, past: Past) -> Stage:
 
 def _server_images(config: Config) -> set[str]:
     """Images made here that vLLM runs in."""
-    servers = [made.settings.serving for made in config.rollouts.values()]
+    servers = [made.settings.serving for made in config.rollouts.values() if not config.endpoint_of(made.policy)]
     servers += [one.scoring.serving for one in config.verifiers.values() if one.scores]
     return {one.image for one in servers if one.image and one.image.startswith("results/images/tools/")}
 
