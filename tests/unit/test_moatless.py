@@ -192,6 +192,10 @@ def modify(path: str, span: str) -> str:
     )
 
 
+def lines(first: int, last: int) -> str:
+    return json.dumps({"scratch_pad": "That line.", "start_line": first, "end_line": last})
+
+
 FOUND = json.dumps({"relevant": True, "complete": True})
 FINISH = json.dumps({"action": "finish", "finish": "It is mended."})
 FIND_ADD = (search(function_names=["add"]), identify("shop/cart.py", "Cart.add"), FOUND)
@@ -330,9 +334,6 @@ def test_a_rejected_issue_and_a_review_after_a_change_end_the_run(repository: Re
 
 
 def test_a_class_of_a_known_method_may_be_edited_in_part(repository: Repository) -> None:
-    def lines(first: int, last: int) -> str:
-        return json.dumps({"scratch_pad": "That line.", "start_line": first, "end_line": last})
-
     asks, finish = run(
         repository,
         *FIND_ADD,
@@ -376,6 +377,63 @@ def test_new_errors_are_shown_to_the_planner(repository: Repository) -> None:
     assert "<lint_errors>\n- F821: Undefined name `prize` (line 18)\n</lint_errors>" in asks[-1].messages[-1].content
 
 
+LONG = "def bill(prices):\n" + "".join(f"    step_{n} = {n}\n" for n in range(20)) + "    return sum(prices) - 1\n"
+PATCH = """diff --git a/shop/bill.py b/shop/bill.py
+--- a/shop/bill.py
++++ b/shop/bill.py
+@@ -19,4 +19,4 @@ def bill(prices):
+     step_17 = 17
+     step_18 = 18
+     step_19 = 19
+-    return sum(prices) - 1
++    return sum(prices)
+diff --git a/shop/cart.py b/shop/cart.py
+--- a/shop/cart.py
++++ b/shop/cart.py
+@@ -15,7 +15,7 @@ class Cart:
+         return sum(self.prices)
+ 
+     def add(self, price):
+-        self.prices.append(price)
++        self.prices.append(price or 0)
+ 
+ 
+ def parse_price(text):
+"""
+
+
+def test_a_run_through_every_state_and_back_ends_in_the_patch_of_its_replies(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, FILES | {"shop/bill.py": LONG})
+    replies = [
+        search(query="the price of a bill"),
+        identify("shop/bill.py", "bill"),
+        json.dumps({"relevant": True, "complete": False, "search_suggestions": "Where prices are added."}),
+        search(class_names=["Cart"], function_names=["add"]),
+        identify("shop/cart.py", "Cart.add"),
+        FOUND,
+        modify("shop/bill.py", "bill"),
+        lines(17, 22),
+        "<replace>\n    step_15 = 15\n    step_16 = 16\n    step_17 = 17\n    step_18 = 18\n    step_19 = 19\n"
+        "    return sum(price)\n",
+        modify("shop/bill.py", "bill"),
+        lines(18, 22),
+        "<replace>\n    step_16 = 16\n    step_17 = 17\n    step_18 = 18\n    step_19 = 19\n    return sum(prices)\n",
+        modify("shop/cart.py", "Cart.add"),
+        EDIT_ADD,
+        FINISH,
+    ]
+    asks, finish = run(repository, *replies, max_edit_tokens=60)
+    asked = [ask.messages[-1].content for ask in asks]
+    assert "Where prices are added." in asked[3]
+    assert asked[7].rstrip().endswith("</code>")
+    assert "    22\t    return sum(prices) - 1" in asked[7]
+    assert "<lint_errors>\n- F821: Undefined name `price` (line 22)\n</lint_errors>" in asked[9]
+    assert "return sum(price)\n</search>" in asked[11]
+    assert "<lint_errors>" not in asked[12]
+    assert (finish.exit, finish.remark, finish.repeated) == ("submitted", "", False)
+    assert re.sub(r"^index .*\n", "", finish.patch, flags=re.M) == PATCH
+
+
 def test_plans_and_transitions_are_limited(repository: Repository) -> None:
     again = [
         reply for n in range(2) for reply in (modify("shop/cart.py", "Cart.add"), EDIT_ADD.replace("or 0", f"or {n}"))
@@ -394,42 +452,60 @@ def test_a_full_context_ends_the_run(repository: Repository) -> None:
 # --- a recorded run
 
 
-def test_the_replies_of_a_recorded_run_lead_to_its_actions_and_change(tmp_path: Path) -> None:
-    """The run edits twice. Its second edit was made at lines that the first had moved, and dropped the rest of the file
-    without a reply saying so; that cannot come about here, where spans are read anew after each edit. So that edit is
-    compared by its own record below, and here the run is finished after the first."""
+def test_the_replies_of_a_recorded_run_lead_to_its_actions_and_changes(tmp_path: Path) -> None:
+    """The run edits twice. The place of its second edit was that of the file before the first, whose end is 11 lines
+    too far by then: it dropped two more methods without a reply that says so. That cannot come about here, where spans
+    are read anew after each edit; so the lines are given by hand, all other replies are the recorded ones."""
     recorded = json.loads((RECORDED / "moatless_two_edits.json").read_text())
-    plan, edit, _, _, finish = (step["actions"][0] for step in recorded["transitions"][:5])
-    path = plan["output"]["file_path"]
-    repository = Repository(tmp_path, {path: (RECORDED / "pytest_evaluate.txt").read_text()})
+    plan, edit, second_plan, second_edit, finish = (step["actions"][0] for step in recorded["transitions"][:5])
+    place = recorded["transitions"][3]["properties"]
+    path, source = plan["output"]["file_path"], (RECORDED / "pytest_evaluate.txt").read_text()
+    repository = Repository(tmp_path, {path: source})
+    gone = plan["output"]["end_line"] - plan["output"]["start_line"] + 1
+    first, last = place["start_line"], place["end_line"] - gone
     replies = iter(
         [
             search(code_snippet="def cached_eval("),
             identify(path, "cached_eval", "MarkEvaluator._istrue"),
             FOUND,
-            json.dumps({"scratch_pad": plan["action"]["thoughts"], "action": "modify", **plan["action"]["action"]}),
+            planned(plan),
             edit["action"]["content"],
+            planned(second_plan),
+            lines(first, last),
+            second_edit["action"]["content"],
             json.dumps({"action": "finish", "finish": finish["output"]["message"]}),
         ]
     )
-    steps, finished = drive(begin(INSTANCE, MoatlessSettings()), answers(repository, lambda: next(replies)))
-    asks = [step for step in steps if isinstance(step, Ask)]
-    source = (RECORDED / "pytest_evaluate.txt").read_text().split("\n")
-    lines = source[plan["output"]["start_line"] - 1 : plan["output"]["end_line"]]
-    assert asks[4].messages[-1].content.endswith("<search>\n" + "\n".join(lines) + "\n</search>")
-    change = recorded_change(edit)
-    assert change in asks[5].messages[-1].content
+    # The method is longer than may be rewritten whole, as it was for the run.
+    steps, finished = drive(
+        begin(INSTANCE, MoatlessSettings(max_edit_tokens=320)), answers(repository, lambda: next(replies))
+    )
+    asks = [step.messages[-1].content for step in steps if isinstance(step, Ask)]
+    before = source.split("\n")
+    after = [*before[: plan["output"]["start_line"] - 1], *before[plan["output"]["end_line"] :]]
+    assert asks[4].endswith(searched(before, plan["output"]["start_line"], plan["output"]["end_line"]))
+    assert recorded_change(edit) in asks[5]
+    assert asks[7].endswith(searched(after, first, last))
+    assert hunks(asks[8])[0] == hunks(recorded_change(second_edit))[0]
     assert finished.exit == "submitted"
-    assert hunk(finished.patch) == hunk(change) == hunk(recorded["info"]["submission"])
+    assert hunks(finished.patch) == hunks(recorded["info"]["submission"])[:2]
+
+
+def planned(step: dict[str, Any]) -> str:
+    return json.dumps({"scratch_pad": step["action"]["thoughts"], "action": "modify", **step["action"]["action"]})
+
+
+def searched(source: list[str], first: int, last: int) -> str:
+    return "<search>\n" + "\n".join(source[first - 1 : last]) + "\n</search>"
 
 
 def recorded_change(step: dict[str, Any]) -> str:
     return str(step["output"]["message"]).split("```diff\n")[1].split("```")[0].rstrip("\n")
 
 
-def hunk(diff: str) -> list[str]:
-    """The lines of the first hunk, without blank lines at its end."""
-    return re.split(r"^@@.*\n", diff, flags=re.M)[1].rstrip().split("\n")
+def hunks(diff: str) -> list[list[str]]:
+    """The lines of each hunk, without blank lines at its end and what follows a fence."""
+    return [part.split("\n</diff>")[0].rstrip().split("\n") for part in re.split(r"^@@.*\n", diff, flags=re.M)[1:]]
 
 
 def test_a_recorded_reply_at_its_recorded_lines_gives_the_recorded_difference() -> None:
@@ -441,5 +517,5 @@ def test_a_recorded_reply_at_its_recorded_lines_gives_the_recorded_difference() 
             after = edits.replaced(
                 source, place["start_line"], place["end_line"], edits.block(action["action"]["content"])
             )
-            assert hunk(edits.diff(place["file_path"], source, after)) == hunk(recorded_change(action))
+            assert hunks(edits.diff(place["file_path"], source, after)) == hunks(recorded_change(action))
             source = after
