@@ -8,6 +8,7 @@ import openai
 import psutil
 import pytest
 
+from swedag.rollouts import throttle
 from swedag.serving import Server, ServingError, ServingSettings, serve
 from tests.integration.models import random_model
 
@@ -44,6 +45,45 @@ async def _replies(server: Server, concurrency: int) -> list[str]:
             return answer.choices[0].message.content
 
         return await asyncio.gather(*(reply(number) for number in range(REQUESTS)))
+
+
+def test_the_throttle_follows_the_use_of_a_real_servers_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long replies fill a cache that holds three of them: fewer rollouts may run; when they have ended, all may."""
+    monkeypatch.setattr(throttle, "INTERVAL_SECONDS", 0.02)
+    small = SETTINGS.model_copy(update={"kv_cache_gb": 0.007, "extra_arguments": ["--no-enable-prefix-caching"]})
+    with serve(random_model(), small, tmp_path / "log") as server:
+        allowed = asyncio.run(_allowed(server, requests=8))
+    full = min(allowed)
+    assert allowed[0] == 32
+    assert full < 16
+    assert allowed[-1] == 64
+
+
+async def _allowed(server: Server, requests: int) -> list[int]:
+    """How many rollouts may run, whenever that changes: while so many long replies are made, and until all may run."""
+    limits = throttle.Throttle(bound=64, limit=32)
+    seen = [limits.limit]
+    metrics = f"{server.base_url.removesuffix('/v1')}/metrics"
+    async with openai.AsyncOpenAI(base_url=server.base_url, api_key=server.api_key) as client:
+        replies = asyncio.gather(
+            *(
+                client.chat.completions.create(
+                    model=server.model,
+                    messages=[{"role": "user", "content": f"{number}\n{PROMPT}"}],
+                    max_tokens=700,
+                    extra_body={"ignore_eos": True},
+                )
+                for number in range(requests)
+            )
+        )
+        watcher = asyncio.create_task(throttle.watch(limits, metrics, server.headers()))
+        while not replies.done() or limits.limit < limits.bound:
+            await asyncio.sleep(0.01)
+            if limits.limit != seen[-1]:
+                seen.append(limits.limit)
+        watcher.cancel()
+        await replies
+    return seen
 
 
 def test_broken_weights_are_reported_with_what_vllm_said(tmp_path: Path) -> None:
