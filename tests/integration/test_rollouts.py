@@ -362,7 +362,7 @@ def test_a_full_disk_ends_the_job_and_loses_nothing_once_there_is_room(
         script = """
             mkdir -p "$1" && mount -t tmpfs -o size=32k tmpfs "$1" && shift || exit 77
             "$@" && exit 78
-            echo "then: $(grep -c submitted "$0") finished" >&2
+            echo "then: $(grep -cE 'submitted.*"[0-9a-f]{64}"}$' "$0") finished" >&2
             mount -o remount,size=8m "$(dirname "$0")" && exec "$@"
         """
         command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(full.journal)]

@@ -54,6 +54,17 @@ def rendered(row: Rollout, grade: Grade | None = None, full: bool = False) -> st
     return capture.get()
 
 
+def test_what_an_endpoint_charged_and_a_loop_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = rollout(dollars=0.0123, cached_tokens=8, exit="stuck", repeated=True)
+    text = " ".join(rendered(row).split())
+    assert "1 turns, 10 (8 cached) + 2 tokens, $0.0123, 1.5 s" in text
+    assert "exit: stuck; its last three actions are the same" in text
+    write_jsonl(tmp_path / "rows.jsonl", [row, rollout(1)])
+    main(tmp_path / "rows.jsonl")
+    assert "dollars" in (table := capsys.readouterr().out)
+    assert "0.0123" in table
+
+
 def test_a_trajectory_shows_what_was_said_the_patch_and_the_grade() -> None:
     text = rendered(rollout(), GRADE)
     for part in ("pkg-1.0.eval-000, run 0", "policy base", "temperature 0.5", "+b", "exit: submitted", "unresolved"):

@@ -61,7 +61,8 @@ def table(rollouts: list[Rollout], grades: dict[tuple[str, int], Grade]) -> Tabl
     """One line per rollout."""
     lines = Table(box=None)
     lines.add_column("instance", no_wrap=True)
-    for name in ("run", "exit", "outcome", "turns", "tokens", "patch", "remark"):
+    paid = any(row.dollars for row in rollouts)
+    for name in ("run", "exit", "outcome", "turns", "tokens", *(["dollars"] if paid else []), "patch", "remark"):
         lines.add_column(name, overflow="fold")
     for row in rollouts:
         grade = grades.get((row.instance_id, row.run))
@@ -72,6 +73,7 @@ def table(rollouts: list[Rollout], grades: dict[tuple[str, int], Grade]) -> Tabl
             _outcome(grade),
             str(row.turns),
             str(row.completion_tokens),
+            *([f"{row.dollars:.4f}"] if paid else []),
             f"{len(row.patch.splitlines())} lines" if row.patch else "empty",
             escape(row.error[:60]),
         )
@@ -82,18 +84,24 @@ def trajectory(rollout: Rollout, grade: Grade | None, full: bool = False) -> Ren
     """A rollout from its first message to its patch and grade. Long messages lose their middle unless `full`."""
     facts = (
         f"policy {rollout.policy}, scaffold {rollout.scaffold}, temperature {rollout.temperature:g}, "
-        f"seed {rollout.seed}; {rollout.turns} turns, {rollout.prompt_tokens} + {rollout.completion_tokens} tokens, "
-        f"{rollout.seconds:g} s, {rollout.attempts} attempt(s)"
+        f"seed {rollout.seed}; {rollout.turns} turns, {_tokens(rollout)}, "
+        f"{f'${rollout.dollars:.4f}, ' if rollout.dollars else ''}{rollout.seconds:g} s, {rollout.attempts} attempt(s)"
     )
     parts: list[RenderableType] = [Rule(f"{escape(rollout.instance_id)}, run {rollout.run}"), Text(facts, style="dim")]
     for number, message in enumerate(rollout.messages, 1):
         parts += _message(number, message, full)
     parts.append(Rule("patch", style="yellow"))
     parts.append(Syntax(rollout.patch, "diff", word_wrap=True) if rollout.patch else Text("empty", style="dim"))
-    parts.append(Text(f"exit: {rollout.exit}{f' ({rollout.error})' if rollout.error else ''}", style="bold"))
+    loop = "; its last three actions are the same" if rollout.repeated else ""
+    parts.append(Text(f"exit: {rollout.exit}{f' ({rollout.error})' if rollout.error else ''}{loop}", style="bold"))
     if grade:
         parts += _grade(grade)
     return Group(*parts)
+
+
+def _tokens(rollout: Rollout) -> str:
+    cached = f" ({rollout.cached_tokens} cached)" if rollout.cached_tokens else ""
+    return f"{rollout.prompt_tokens}{cached} + {rollout.completion_tokens} tokens"
 
 
 def _message(number: int, message: Message, full: bool) -> list[RenderableType]:
