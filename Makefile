@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.apptainer/bin:$(CURDIR)/.r
 export PYTHONPATH := workflow
 SHELL := /bin/bash
 
-.PHONY: help setup demo run test unit lint format lock config benchmarks clean
+.PHONY: help setup demo run fetch test unit lint format lock config benchmarks clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,6 +23,14 @@ run:
 	@[ -z "$$(ls -A .snakemake/locks 2>/dev/null)" ] || snakemake --profile local --unlock  # a killed run left its lock
 	@snakemake --profile local all
 	@swedag summary --run-dir results/demo
+
+# The rules that need a network; jobs of the others may run on nodes without one.
+NETWORK := fetch_source fetch_wheels fetch_dataset mirror os_image spec_environment registry_images base_model \
+    restore_file restore_folder
+CONFIG ?= config/paper.yaml
+
+fetch: ## on a login node: what needs a network, before `snakemake --profile slurm all` (CONFIG=config/paper.yaml)
+	@snakemake --profile slurm --executor local --cores 4 --configfile $(CONFIG) --until $(NETWORK)
 
 test: setup lint ## every test: unit, workflow, and integration on real Apptainer, vLLM and TRL
 	@envs/install-registry.sh

@@ -166,7 +166,15 @@ def test_kills_of_swedag_and_of_the_engine_lose_nothing(battered: list[Rollout],
     assert not [row for row in battered if row.exit == "infrastructure"]
     assert {row.attempts for row in battered} == {1, 2}
     assert 1 <= sum(row.attempts == 2 for row in battered) <= SETTINGS["concurrency"]
-    assert not shard.journal.exists()
+
+
+def test_a_finished_shard_that_is_asked_for_again_samples_nothing(battered: list[Rollout], shard: Shard) -> None:
+    """As by a job that Slurm starts anew although it ended: Snakemake has removed the output before."""
+    log = shard.journal.with_name("server.log")
+    said = log.read_bytes()
+    shard.output.unlink()
+    assert shard.finish(shard.start()) == battered
+    assert log.read_bytes() == said, "a server was started"
 
 
 def test_a_job_told_to_stop_goes_on_later_with_the_same_result(battered: list[Rollout], shard: Shard) -> None:

@@ -9,6 +9,7 @@ machine that has one there keeps it, and these tests are skipped.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -48,6 +49,15 @@ class Cluster:
         wanted = ("--states", ",".join(states)) if states else ()
         lines = self.say("squeue", "--noheader", "--format=%i %k", *wanted).splitlines()
         return {job: comment.removeprefix("rule_").partition("_wildcards")[0] for job, comment in map(str.split, lines)}
+
+    def place(self, job: str) -> str:
+        """The node that a job runs on; empty while it waits."""
+        return self.say("squeue", "--noheader", "--states=RUNNING", "--jobs", job, "--format=%N")
+
+    def starts(self, job: str) -> int:
+        """How often a job that runs now has been started; 0 while it waits."""
+        restarts = re.findall(r"Restarts=(\d+)", self.say("scontrol", "show", "job", job))
+        return int(restarts[0]) + 1 if self.place(job) else 0
 
     def node_state(self, node: str) -> str:
         return self.say("sinfo", "--noheader", "--Node", "--nodes", node, "--partition=cpu", "--format=%T")

@@ -76,6 +76,12 @@ def test_the_newest_claim_stops_an_earlier_one(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_has_lost_a_claim_stops(tmp_path: Path):
+    earlier = worker(tmp_path)
+    (tmp_path / "lock/heartbeat").write_text("another-node, process 1, Slurm job 18, 00000000\n1\n")
+    assert earlier.wait() == -signal.SIGTERM
+
+
 def test_a_dead_process_of_this_machine_holds_nobody_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     earlier = worker(tmp_path)
     earlier.kill()

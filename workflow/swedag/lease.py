@@ -32,13 +32,15 @@ def lease(
 ) -> Iterator[None]:
     """Hold the lock `folder`; wait while its owner lives. `say` is told whom we wait for, and of takeovers.
 
-    Where the newest wins, the owner gets a SIGTERM from its own heart as soon as another one waits.
+    Where the newest wins, the owner gets a SIGTERM from its own heart as soon as another one waits, or has taken over.
     """
     token = f"{_this_process()}, {secrets.token_hex(4)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     _acquire(folder, token, say, dead_seconds, newest_wins)
     ended = threading.Event()
-    heart = threading.Thread(target=_beat, args=(folder, token, ended, dead_seconds / BEATS_PER_LIFE), daemon=True)
+    heart = threading.Thread(
+        target=_beat, args=(folder, token, ended, dead_seconds / BEATS_PER_LIFE, newest_wins), daemon=True
+    )
     try:
         _write(folder, token, 0)
         heart.start()
@@ -92,16 +94,19 @@ def _acquire(folder: Path, token: str, say: Callable[[str], None], dead_seconds:
         time.sleep(min(1.0, dead_seconds / BEATS_PER_LIFE))
 
 
-def _beat(folder: Path, token: str, ended: threading.Event, seconds: float) -> None:
+def _beat(folder: Path, token: str, ended: threading.Event, seconds: float, newest_wins: bool) -> None:
     number, told_to_stop = 0, False
     while not ended.wait(seconds):
-        if _owner(_heartbeat(folder)) != token:
-            return
-        if not told_to_stop and (folder / WANTED).exists():
+        owner = _owner(_heartbeat(folder))
+        if newest_wins and not told_to_stop and (owner not in (token, "") or (folder / WANTED).exists()):
             told_to_stop = True
             os.kill(os.getpid(), signal.SIGTERM)
+        if owner != token:
+            if owner:
+                return
+            continue  # a file server that is away for a moment, or one who is taking over
         number += 1
-        with suppress(OSError):  # a file server that is away for a moment
+        with suppress(OSError):
             _write(folder, token, number)
 
 

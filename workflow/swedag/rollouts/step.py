@@ -67,11 +67,10 @@ def main(
                 sample(shard, model, work / "server.log")
         spent = money_spent(journal)
         rollouts = [_row(shard, key) for key in jobs]
-    _report(rollouts, kept, time.monotonic() - started, spent)
-    _refuse_if_too_many_failed(rollouts, chosen, work)
-    rollouts.sort(key=lambda row: (row.instance_id, row.run))
-    write_jsonl(output, rollouts)
-    journal.path.unlink()
+        _report(rollouts, kept, time.monotonic() - started, spent)
+        _refuse_if_too_many_failed(rollouts, chosen, work)
+        rollouts.sort(key=lambda row: (row.instance_id, row.run))
+        write_jsonl(output, rollouts)
 
 
 def _read(option: str, kind: type[M], text: str) -> M:
