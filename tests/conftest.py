@@ -55,3 +55,23 @@ def copy_sources(target: Path) -> Checkout:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     return copy_sources(tmp_path)
+
+
+def mini_checkout(folder: Path) -> Checkout:
+    """A checkout with the DAG in small, and the operating system's image that its own step has made for all tests."""
+    from tests.integration.images import operating_system
+
+    checkout = copy_sources(folder)
+    shutil.copy2(ROOT / "tests/data/mini.yaml", folder / "config/mini.yaml")
+    (folder / "results/images/os").mkdir(parents=True)
+    shutil.copy2(operating_system(), folder / "results/images/os")
+    os.utime(folder / "results/images/os/bookworm.sif")
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which `all` of the DAG in small has been made once on this machine, undisturbed."""
+    checkout = mini_checkout(tmp_path_factory.mktemp("finished"))
+    checkout.snakemake("all", "--configfile", "config/mini.yaml")
+    return checkout

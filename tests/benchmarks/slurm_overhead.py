@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import machine
-from tests.conftest import copy_sources
+from tests.conftest import copy_sources, mini_checkout
 from tests.slurm.cluster import running
-from tests.slurm.conftest import Site, mini_checkout
+from tests.slurm.conftest import Site
 
 TARGET_SECONDS = 30
 TOUCH = "import snakemake.executors.touch as touch, snakemake.cli; touch.SLEEPING_TIME = 0; snakemake.cli.main()"

@@ -16,23 +16,10 @@ import pytest
 
 from swedag.provenance.records import Lineage, upstream
 from tests.conftest import ROOT, Checkout, copy_sources
-from tests.integration.images import operating_system
 
 pytestmark = pytest.mark.integration
 CONFIG = ("--configfile", "config/mini.yaml")
 RESULTS = Path("results/mini")
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which `all` has been made once, undisturbed."""
-    checkout = copy_sources(tmp_path_factory.mktemp("finished"))
-    shutil.copy2(ROOT / "tests/data/mini.yaml", checkout.path / "config/mini.yaml")
-    (checkout.path / "results/images/os").mkdir(parents=True)
-    shutil.copy2(operating_system(), checkout.path / "results/images/os")  # made by its own step, once for all tests
-    os.utime(checkout.path / "results/images/os/bookworm.sif")
-    checkout.snakemake("all", *CONFIG)
-    return checkout
 
 
 def files(checkout: Checkout, pattern: str) -> dict[str, bytes]:

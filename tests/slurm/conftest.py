@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Checkout, copy_sources
-from tests.integration.images import operating_system, put_train_image
+from tests.conftest import Checkout, mini_checkout
+from tests.integration.images import put_train_image
 from tests.slurm.cluster import ACCOUNT, Cluster, running, until
 
 CONFIG = "config/mini.yaml"
@@ -119,16 +118,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A checkout in which `snakemake --profile slurm all` has made the DAG in small."""
     site = Site(cluster, mini_checkout(tmp_path_factory.mktemp("whole")))
+    put_train_image(site.checkout)
     site.start("all").finish(seconds=1200)
     return site
-
-
-def mini_checkout(folder: Path) -> Checkout:
-    """A checkout with the DAG in small, and the images below it that their own steps have made for all tests."""
-    checkout = copy_sources(folder)
-    shutil.copy2(ROOT / "tests/data/mini.yaml", folder / CONFIG)
-    (folder / "results/images/os").mkdir(parents=True)
-    shutil.copy2(operating_system(), folder / "results/images/os")
-    os.utime(folder / "results/images/os/bookworm.sif")
-    put_train_image(checkout)
-    return checkout
