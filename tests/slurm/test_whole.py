@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.slurm_overhead import jobs_of, table
+from tests.benchmarks.slurm_overhead import jobs_of, submitted, table
 from tests.conftest import Checkout
 from tests.slurm.conftest import RESULTS, Site
 
@@ -24,8 +24,9 @@ def test_it_makes_what_the_local_run_makes(finished: Checkout, whole: Site, patt
 
 
 def test_gpu_jobs_run_on_the_node_with_gpus_and_only_they_have_one(whole: Site):
+    jobs = ",".join(slurm for _, slurm in submitted(whole.runs[0].said()))
     lines = whole.cluster.say(
-        "sacct", "-X", "--noheader", "--parsable2", "--format=Comment%100,NodeList,AllocTRES%100,State"
+        "sacct", "-X", "--noheader", "--parsable2", f"--jobs={jobs}", "--format=Comment,NodeList,AllocTRES,State"
     ).splitlines()
     placed = defaultdict(set)
     for comment, node, resources, state in (line.split("|") for line in lines):
