@@ -26,6 +26,7 @@ from swedag.errors import SwedagError
 from swedag.sandbox import Limits, Sandbox
 from swedag.sandbox.launch import bounds_of_processes, default_scratch, namespaces_work
 from swedag.serving import tool_python
+from swedag.site import SITE_FILE
 
 State = Literal["ok", "note", "missing"]
 STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "missing": "bold red"}
@@ -220,7 +221,10 @@ def slurm() -> Check:
     state = _said("sinfo", "--noheader", "--format=%P %a")
     if state is None:
         return Check("Slurm", "note", "sinfo does not answer", "is this a login node, and the controller up?")
-    return Check("Slurm", "ok", f"partitions {', '.join(line.split()[0] for line in state.splitlines() if line)}")
+    found = f"partitions {', '.join(line.split()[0] for line in state.splitlines() if line)}"
+    if not SITE_FILE.exists():
+        return Check("Slurm", "note", found, "`swedag init-site` writes down what --profile slurm should use of it")
+    return Check("Slurm", "ok", found)
 
 
 def gpus() -> Check:

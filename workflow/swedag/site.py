@@ -28,9 +28,11 @@ class Site(BaseModel):
     cpu_partition: str | None = Field(None, description="Partition of jobs without GPUs")
     cpu_minutes: int = Field(1440, gt=0, description="Its time limit")
     cpu_memory_mb: int = Field(64000, gt=0, description="Memory of its nodes")
+    cpu_cores: int = Field(8, gt=0, description="Cores of its nodes")
     gpu_partition: str | None = Field(None, description="Partition of jobs with GPUs")
     gpu_minutes: int = Field(1440, gt=0, description="Its time limit")
     gpu_memory_mb: int = Field(64000, gt=0, description="Memory of its nodes")
+    gpu_cores: int = Field(8, gt=0, description="Cores of its nodes")
     gpus: int = Field(0, ge=0, description="GPUs of one of its nodes; 0: the cluster has none, all runs on CPUs")
     gpu_type: str | None = Field(None, description="Type of GPU, as Slurm names it; null: any")
     node_local: str | None = Field(
@@ -57,6 +59,13 @@ class Site(BaseModel):
             "runtime": _growing(hours * 60, self.gpu_minutes),
             **_given(slurm_partition=self.gpu_partition, gpu_model=self.gpu_type, gpu=gpus),
         }
+
+    def threads(self, wanted: int) -> int:
+        """So many threads, or as many as a node without GPUs has cores."""
+        return min(wanted, self.cpu_cores)
+
+    def gpu_threads(self, wanted: int) -> int:
+        return min(wanted, self.gpu_cores) if self.gpus else self.threads(wanted)
 
     def any_job(self, gb: int, hours: int) -> Resources:
         """Resources of rules that name none, and those that are the same for every job."""
