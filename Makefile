@@ -25,7 +25,7 @@ run:
 	@swedag summary --run-dir results/demo
 
 # The rules that need a network; jobs of the others may run on nodes without one.
-NETWORK := fetch_source fetch_wheels fetch_dataset mirror os_image spec_environment registry_images base_model \
+NETWORK := tool_wheels tool_image fetch_source fetch_wheels fetch_dataset mirror os_image spec_environment registry_images base_model \
     restore_file restore_folder
 CONFIG ?= config/paper.yaml
 
