@@ -31,7 +31,7 @@ def test_gpu_jobs_run_on_the_node_with_gpus_and_only_they_have_one(whole: Site):
     placed = defaultdict(set)
     for comment, node, resources, state in (line.split("|") for line in lines):
         rule = comment.strip().removeprefix("rule_").partition("_wildcards")[0]
-        placed[rule, state].add((node, "gres/gpu:h100=1" in resources))
+        placed[rule, state].add((node, "gres/gpu=1" in resources))
     assert placed.keys() >= {(rule, "COMPLETED") for rule in GPU_RULES}
     for (rule, state), places in placed.items():
         assert state == "COMPLETED", rule
@@ -39,6 +39,12 @@ def test_gpu_jobs_run_on_the_node_with_gpus_and_only_they_have_one(whole: Site):
             assert places == {("gpu1", True)}, rule
         else:
             assert not any(gpu for _, gpu in places), rule
+
+
+@pytest.mark.parametrize("rule", ["base_model", "train", "train_verifier"])
+def test_training_runs_in_its_image(whole: Site, rule: str):
+    [log] = (whole.checkout.path / f"logs/slurm/rule_{rule}").rglob("*.log")
+    assert "Activating singularity image results/images/tools/train-cpu.sif" in log.read_text()
 
 
 def test_what_a_job_costs_beside_its_command_is_told(whole: Site):
