@@ -17,22 +17,6 @@ def model_settings(wildcards):
     return settings(CONFIG.models[wildcards.model])
 
 
-def trained_here(wildcards):
-    return CONFIG.models[wildcards.model].kind == "scratch"
-
-
-def model_container(wildcards):
-    return CONFIG.train_image if trained_here(wildcards) else None
-
-
-def model_image(wildcards):
-    return tool_image(train_image()) if trained_here(wildcards) else []
-
-
-def model_digest(wildcards):
-    return tool_digest(train_image()) if trained_here(wildcards) else []
-
-
 def training_set_settings(wildcards):
     return settings(CONFIG.training_sets[wildcards.training_set].settings)
 
@@ -64,11 +48,10 @@ def policy_settings(wildcards):
     return settings(CONFIG.training[CONFIG.policies[wildcards.policy].training])
 
 
+# In no image: one that is trained here reads the standard library of its Python, which shall be the same everywhere.
 rule base_model:
     input:
         code=code("models.step"),
-        image=ancient(model_image),
-        digest=model_digest,
     output:
         directory("results/models/{model}"),
     log:
@@ -77,8 +60,6 @@ rule base_model:
         "benchmarks/models/{model}.jsonl"
     conda:
         "../envs/tools.yaml"
-    container:
-        model_container
     params:
         settings=model_settings,
         work="results/work/models/{model}",

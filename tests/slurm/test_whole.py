@@ -41,7 +41,7 @@ def test_gpu_jobs_run_on_the_node_with_gpus_and_only_they_have_one(whole: Site):
             assert not any(gpu for _, gpu in places), rule
 
 
-@pytest.mark.parametrize("rule", ["base_model", "train", "train_verifier"])
+@pytest.mark.parametrize("rule", ["train", "train_verifier"])
 def test_training_runs_in_its_image(whole: Site, rule: str):
     [log] = (whole.checkout.path / f"logs/slurm/rule_{rule}").rglob("*.log")
     assert "Activating singularity image results/images/tools/train-cpu.sif" in log.read_text()
