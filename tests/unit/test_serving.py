@@ -3,18 +3,21 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import psutil
 import pytest
 
 from swedag.errors import SwedagError
+from swedag.node_folder import node_folder
 from swedag.serving import Server, ServingError, ServingSettings, serve, tool_python
 from swedag.serving.command import server_command, server_environment
-from swedag.serving.process import _guarded, _wait_until_ready, tail
+from swedag.serving.process import _guarded, _short_folder, _wait_until_ready, tail
 
 LINGERING = ["sh", "-c", "sleep 1000 & echo started; wait"]
 
@@ -190,3 +193,14 @@ def _alive(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def test_sockets_of_a_server_have_a_path_that_the_kernel_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    deep = tmp_path / "slurm" / "job-of-a-user-with-a-long-name.123456789" / "temporary"
+    deep.mkdir(parents=True)
+    for folder, expected in ((Path("/tmp"), Path("/tmp")), (deep, Path("/tmp"))):
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        with node_folder("serve", _short_folder()) as scratch:
+            assert scratch.parent == expected
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.bind(f"{scratch}/{uuid.uuid4()}")

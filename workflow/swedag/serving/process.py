@@ -10,6 +10,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from swedag.serving.command import server_command, server_environment
 from swedag.serving.settings import ServingSettings
 
 GRACE_SECONDS = 10
+# 107 for the path of a socket, less `/swedag-serve-` and 8 letters, and a slash and vLLM's 36.
+LONGEST_FOLDER = 107 - 22 - 37
 PORTS = range(15000, 32000)
 # $1 grace in seconds, $2 a scratch folder to remove, then the server's command. The TERM trap of the guard is set after
 # the server has started, which must not inherit it.
@@ -82,7 +85,7 @@ def serve(model: Path, settings: ServingSettings, log: Path) -> Iterator[Server]
 
 @contextmanager
 def _guarded(command: list[str], key: str, settings: ServingSettings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with node_folder("serve") as scratch:
+    with node_folder("serve", _short_folder()) as scratch:
         with log.open("ab") as out:
             guard = subprocess.Popen(
                 ["sh", "-c", GUARD, "guard", str(GRACE_SECONDS), str(scratch), *command],
@@ -101,6 +104,11 @@ def _guarded(command: list[str], key: str, settings: ServingSettings, log: Path)
             # Nothing is left of the session unless someone has killed the guard itself.
             with suppress(ProcessLookupError):
                 os.killpg(guard.pid, signal.SIGKILL)
+
+
+def _short_folder() -> Path | None:
+    """/tmp in place of a $TMPDIR so deep that vLLM's sockets below it would have longer names than the kernel takes."""
+    return Path("/tmp") if len(tempfile.gettempdir()) > LONGEST_FOLDER else None
 
 
 def _wait_until_ready(server: Server, seconds: float) -> None:
