@@ -1,6 +1,7 @@
 # Rollouts: a block of runs of a rollout set on a shard of instances, sampled from one vLLM server; or published ones.
 
 import shlex
+from functools import cache
 
 from swedag.rollouts.settings import decisive, sources
 from swedag.scaffolds import others
@@ -36,8 +37,14 @@ def made_by(rollout_set):
     return chosen.settings, CONFIG.endpoint_of(chosen.policy)
 
 
+@cache
+def code_of(rollout_set):
+    """Found once for all jobs of a set."""
+    return sources(*made_by(rollout_set))
+
+
 def set_code(wildcards):
-    return sources(*made_by(wildcards.set))
+    return code_of(wildcards.set)
 
 
 def set_settings(wildcards, output):
