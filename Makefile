@@ -56,7 +56,8 @@ config: ## write the schema and config/README.md from the typed config
 lock: ## resolve envs/*.in into the lock files
 	@envs/lock.sh
 
-benchmarks: setup ## sandboxes beside other systems', agent loops beside vLLM's, grading beside bare tests (after `make demo`; on a quiet machine)
+benchmarks: setup ## planning the paper, sandboxes beside other systems', agent loops beside vLLM's, grading beside bare tests (after `make demo`; on a quiet machine)
+	@python -m tests.benchmarks.plan_paper
 	@python -m tests.benchmarks.sandbox_latency
 	@python -m tests.benchmarks.rollout_throughput
 	@python -m tests.benchmarks.grading_throughput
