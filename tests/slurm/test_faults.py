@@ -30,7 +30,7 @@ def site(whole: Site, tmp_path: Path) -> Iterator[Site]:
     text = (whole.checkout.path / CONFIG).read_text()
     assert "max_tokens: 24," in text
     (checkout.path / CONFIG).write_text(text.replace("max_tokens: 24,", "max_tokens: 24, concurrency: 1,"))
-    for made in ("images", "models", "mini/instances"):
+    for made in ("images", "models", "mini/instances", "mini/images"):
         shutil.copytree(whole.checkout.path / "results" / made, checkout.path / "results" / made, symlinks=True)
     site = Site(whole.cluster, checkout)
     yield site
