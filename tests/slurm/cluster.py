@@ -87,13 +87,15 @@ class Cluster:
     def start_node(self, name: str) -> None:
         self.start(name, "slurmd", "-D", "-N", name)
 
+    def cancel_all(self) -> None:
+        self.say("scancel", "--user=root")
+        until(lambda: not self.jobs(), "every job has ended")
+
     def down(self) -> None:
         """Cancel every job, stop every daemon, in the reverse order of their start."""
-        with suppress(AssertionError, subprocess.SubprocessError):
+        with suppress(AssertionError):
             if "slurmctld" in self.processes:
-                self.say("scancel", "--state=PENDING", "--user=root")
-                self.say("scancel", "--signal=KILL", "--full", "--user=root")
-                until(lambda: not self.jobs(), "every job has ended")
+                self.cancel_all()
         for name in reversed(list(self.processes)):
             self.stop(name)
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -105,9 +104,8 @@ class Site:
 
     def end(self) -> None:
         for run in self.runs:
-            if not run.ended():
-                run.process.send_signal(signal.SIGINT)
-                run.process.wait()
+            run.kill()
+        self.cluster.cancel_all()
 
 
 @pytest.fixture(scope="session")
