@@ -79,6 +79,9 @@ def test_missing_verdicts_leave_the_rates_only_when_asked(attempts):
 def test_the_papers_numbers_stand_beside_ours(attempts):
     rows = make(settings(**POLICIES, reference=PAPER), attempts, [], [], [REFERENCE / "table5_moatless.csv"]).tidy
     assert [row["paper_resolve_rate"] for row in rows] == pytest.approx([0.07, 0.09, 0.1])
+    beside = make(settings(**POLICIES, reference=PAPER), attempts, [], [], [REFERENCE / "table5_moatless.csv"])
+    assert beside.header[2:4] == ["resolve rate, %", "paper: resolve, %"] and beside.rows[1][3] == "9.0"
+    assert beside.header.index("paper: empty patch, %") == beside.header.index("empty patch, %") + 1
     assert [row["paper_empty_patch_rate"] for row in rows] == pytest.approx([0.563, 0.29, 0.233])
 
 

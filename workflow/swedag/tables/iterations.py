@@ -22,6 +22,11 @@ LOOPS = {
     "stuck_with_patch_rate": "stuck, with a patch, %",
     "repeated_rate": "same action thrice, %",
 }
+TIERS = {
+    "model_failures": "model failures",
+    "environment_failure": "environment",
+    "infrastructure_failure": "infrastructure",
+}
 RATES = ("resolve_rate", "half_sample_std", "empty_patch_rate", *LOOPS)
 
 
@@ -35,7 +40,7 @@ def iterations(settings: IterationsTable, tables: dict[str, Table], reference: R
         first = position - position % (settings.block or len(rows))
         for kind, other in (("previous", position - 1), ("first", first)):
             line |= _difference(kind, position, other if position > first else None, settings, tables)
-    return Document(settings.caption, rows, *_readable(rows, settings), _notes(rows, settings))
+    return Document(settings.caption, rows, *_readable(rows), _notes(rows, settings))
 
 
 def row(table: Table, settings: IterationsTable) -> dict[str, Cell]:
@@ -100,33 +105,36 @@ def _difference(
     return dict(zip(names, (found["pass_difference"], found["pass_low"], found["pass_high"]), strict=True))
 
 
-def _readable(rows: list[dict[str, Cell]], settings: IterationsTable) -> tuple[list[str], list[list[str]]]:
-    compared = _compared(rows)
-    header = ["policy", "resolved", "resolve rate, %", *(f"over {kind}" for kind in compared)]
-    loops = _shown_loops(rows)
-    halves = ["half_sample_std"] if "paper_half_sample_std" in rows[0] else []
-    header += ["± of halves, %"] * len(halves)
-    header += [
-        "model failures",
-        "environment",
-        "infrastructure",
-        "empty patch, %",
-        *(LOOPS[key] for key in loops),
-        "turns",
-    ]
-    paper = [key for key in rows[0] if key.startswith("paper_")]
-    header += [f"paper: {_heading(key.removeprefix('paper_'))}" for key in paper]
-    lines = []
-    for line in rows:
-        cells = [str(line["label"]), f"{line['resolved']}/{line['attempts']}", _interval(line, "resolve", "rate")]
-        cells += [_interval(line, kind, "difference", sign=True) for kind in compared]
-        cells += [_rate(line[key]) for key in halves]
-        cells += [str(line[key]) for key in ("model_failures", *NO_VERDICT)]
-        cells += [_rate(line[key]) for key in ("empty_patch_rate", *loops)]
-        cells += [_plain(line["mean_turns"])]
-        cells += [_rate(line[key]) if key.removeprefix("paper_") in RATES else _plain(line[key]) for key in paper]
-        lines.append(cells)
-    return header, lines
+def _readable(rows: list[dict[str, Cell]]) -> tuple[list[str], list[list[str]]]:
+    """Heading and cells of each column; the paper's value stands beside ours."""
+    columns = {
+        "policy": [str(line["label"]) for line in rows],
+        "resolved": [f"{line['resolved']}/{line['attempts']}" for line in rows],
+        "resolve rate, %": [_interval(line, "resolve", "rate") for line in rows],
+        **_paper_column(rows, "resolve_rate", "resolve, %"),
+    }
+    if "paper_half_sample_std" in rows[0]:
+        columns["± of halves, %"] = [_rate(line["half_sample_std"]) for line in rows]
+        columns |= _paper_column(rows, "half_sample_std", "± of halves, %")
+    for kind in _compared(rows):
+        columns[f"over {kind}"] = [_interval(line, kind, "difference", sign=True) for line in rows]
+    for key, title in TIERS.items():
+        columns[title] = [str(line[key]) for line in rows]
+    for key, title in ({"empty_patch_rate": "empty patch, %"} | _shown_loops(rows)).items():
+        columns[title] = [_rate(line[key]) for line in rows]
+        columns |= _paper_column(rows, key, title)
+    columns["turns"] = [_plain(line["mean_turns"]) for line in rows]
+    columns |= _paper_column(rows, "mean_turns", "turns")
+    beside = {"resolve_rate", "half_sample_std", "empty_patch_rate", *LOOPS, "mean_turns"}
+    for key in (name.removeprefix("paper_") for name in rows[0] if name.startswith("paper_")):
+        columns |= {} if key in beside else _paper_column(rows, key, key.replace("_", " "))
+    return list(columns), [list(cells) for cells in zip(*columns.values(), strict=True)]
+
+
+def _paper_column(rows: list[dict[str, Cell]], key: str, title: str) -> dict[str, list[str]]:
+    """The paper's column of that key, if the settings name it."""
+    written = _rate if key in RATES else _plain
+    return {f"paper: {title}": [written(line[f"paper_{key}"]) for line in rows]} if f"paper_{key}" in rows[0] else {}
 
 
 def _compared(rows: list[dict[str, Cell]]) -> list[str]:
@@ -137,13 +145,9 @@ def _compared(rows: list[dict[str, Cell]]) -> list[str]:
     return list(found)
 
 
-def _heading(key: str) -> str:
-    return "± of halves, %" if key == "half_sample_std" else key.replace("_rate", ", %").replace("_", " ")
-
-
-def _shown_loops(rows: list[dict[str, Cell]]) -> list[str]:
+def _shown_loops(rows: list[dict[str, Cell]]) -> dict[str, str]:
     """All ways to count them where any finds one or the paper's stand beside; the CSV always has them."""
-    return list(LOOPS) if any(row[key] or f"paper_{key}" in row for row in rows for key in LOOPS) else []
+    return LOOPS if any(row[key] or f"paper_{key}" in row for row in rows for key in LOOPS) else {}
 
 
 def _interval(line: dict[str, Cell], kind: str, value: str, sign: bool = False) -> str:
