@@ -50,13 +50,18 @@ class Job:
 
 
 class Workplace:
-    """The repository of an attempt. A sandbox is started only for the first command; files are read without one."""
+    """The repository of an attempt. A sandbox is started by `begin` or for the first command; a layer's files are read
+    without one."""
 
     def __init__(self, job: Job, limits: Limits, threads: Executor) -> None:
         self._job, self._limits, self._threads = job, limits, threads
         self._sandbox: Sandbox | None = None
         self._closed = False
         self._starting = threading.Lock()
+
+    def begin(self) -> None:
+        """Start the sandbox in the meantime; a failure shows at the first command."""
+        self._threads.submit(self._started)
 
     async def execute(self, step: Execute) -> Executed:
         return await self._in_thread(self._execute, step)
@@ -141,6 +146,8 @@ async def attempt(job: Job, settings: RolloutSettings, endpoint: Endpoint, threa
     spoken, temperature = Spoken(), settings.temperature_of(job.run)
     workplace = Workplace(job, settings.sandbox, threads)
     sampling = Sampling(temperature, settings.top_p, settings.max_tokens, job.seed)
+    if settings.scaffold.kind == "mini":  # the others begin with a command, or need none
+        workplace.begin()
     try:
         finish = await _carry_out(job, settings, sampling, endpoint, workplace, spoken)
     finally:
