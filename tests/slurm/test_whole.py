@@ -17,7 +17,9 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob(pattern))}
 
 
-@pytest.mark.parametrize("pattern", ["instances/*.jsonl", "attempts/*.csv", "sft/*", "tables/*"])
+@pytest.mark.parametrize(
+    "pattern", ["instances/*.jsonl", "attempts/*.csv", "sft/*.jsonl", "checkpoints/*/*.safetensors", "tables/*"]
+)
 def test_it_makes_what_the_local_run_makes(finished: Checkout, whole: Site, pattern: str):
     expected = files(finished.path / RESULTS, pattern)
     assert expected and files(whole.results, pattern) == expected
