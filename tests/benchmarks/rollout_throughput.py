@@ -98,9 +98,9 @@ class Round:
 
 
 def main(
-    concurrency: Annotated[int, typer.Option(help="Rollouts, and requests of the generator, at once")] = 8,
-    rollouts: Annotated[int, typer.Option(help="Rollouts of a round")] = 24,
-    turns: Annotated[int, typer.Option(help="Turns of a rollout")] = 10,
+    concurrency: Annotated[int, typer.Option(help="Rollouts, and requests of the generator, at once")] = 4,
+    rollouts: Annotated[int, typer.Option(help="Rollouts of a round")] = 16,
+    turns: Annotated[int, typer.Option(help="Turns of a rollout")] = 12,
     tokens: Annotated[int, typer.Option(help="Tokens of a reply")] = 64,
     rounds: Annotated[int, typer.Option(help="Rounds, after one that is not counted")] = 3,
 ) -> None:

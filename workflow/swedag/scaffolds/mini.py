@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -115,12 +116,20 @@ def _import_package() -> None:
         importlib.import_module("minisweagent")
 
 
-def _agent(settings: MiniSettings, call: Call) -> Any:
+@lru_cache
+def _config(name: str) -> dict[str, Any]:
+    """A config of the package; read once, since all attempts wait while one reads it."""
     _import_package()
-    from minisweagent.agents.default import DefaultAgent
     from minisweagent.config import get_config_from_spec
 
-    config = get_config_from_spec(settings.config)
+    config: dict[str, Any] = get_config_from_spec(name)
+    return config
+
+
+def _agent(settings: MiniSettings, call: Call) -> Any:
+    config = _config(settings.config)
+    from minisweagent.agents.default import DefaultAgent
+
     templates = {"system_template": settings.system_template, "instance_template": settings.instance_template}
     agent = config["agent"] | {name: template for name, template in templates.items() if template is not None}
     agent |= {
