@@ -1,12 +1,5 @@
 # Restore: released artifacts, by URL and digest, take the place of the jobs that would make them.
-
-
-def restored(kind):
-    return [path for path in CONFIG.restore if CONFIG.restorable()[path] == kind]
-
-
-def restore_settings(wildcards):
-    return settings(CONFIG.restore[wildcards.restored])
+include: "common/restore.smk"
 
 
 ruleorder:
