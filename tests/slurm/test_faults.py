@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import copy_sources
@@ -46,6 +47,12 @@ def rows(site: Site, path: str) -> list[dict]:
     """Rows of a shard but for what depends on the clock and on faults."""
     lines = (site.checkout.path / path).read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key not in CLOCKS} for line in lines]
+
+
+def servers(site: Site) -> list[psutil.Process]:
+    """The model servers of a checkout's jobs."""
+    program = str(site.checkout.path / "workflow/swedag/serving/cpu_server.py")
+    return [process for process in psutil.process_iter(["cmdline"]) if program in (process.info["cmdline"] or ())]
 
 
 def submissions(said: str) -> int:
@@ -105,9 +112,14 @@ def test_preempted_then_its_node_down_then_the_controller_restarted(site: Site, 
 
 
 def test_snakemake_killed_and_started_again_while_its_job_lives_on(site: Site, expected: list[dict]):
-    """The old job is told to stop by the new one, which takes over what it has done. A second Snakemake is refused."""
+    """The old job is told to stop by the new one, which takes over what it has done. A second Snakemake is refused.
+
+    The old one's server is held, so that it is still at work however fast the machine is.
+    """
     killed = site.start(ROLLOUTS, **NO_GPUS)
     old, records = site.in_the_middle_of(SHARD, killed, 5)
+    [server] = servers(site)
+    server.suspend()
     killed.kill()
     refused = site.start(ROLLOUTS, **NO_GPUS).finish(status=1)
     assert "--unlock" in refused and submissions(refused) == 0
@@ -147,10 +159,11 @@ def test_one_bad_instance_is_named_and_costs_the_others_nothing(site: Site, whol
     named = [(row["instance_id"], bool(row["patch"])) for row in rows(site, ALL_ROLLOUTS)]
     bad, *others = sorted({name for name, patched in named if patched})
     assert others
-    (site.checkout.path / f"results/images/instances/{bad}.sqsh").write_bytes(b"hsqs, but damaged" * 1000)
+    [layer] = (site.checkout.path / "results/images/instances").glob(f"{bad}.*sqsh")
+    layer.write_bytes(b"hsqs, but damaged" * 1000)
 
     failed = site.start(GRADES, options=("--retries", "0"), **NO_GPUS).finish(status=1)
-    assert "patches could not be tested" in failed and f"{bad}.sqsh" in failed
+    assert "patches could not be tested" in failed and layer.name in failed
     config = site.checkout.path / CONFIG
     config.write_text(config.read_text().replace("grading: {", "grading: {max_infrastructure_failures: 0.9, "))
     site.start(GRADES, **NO_GPUS).finish()
