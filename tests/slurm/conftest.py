@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import Checkout, mini_checkout
@@ -106,6 +108,20 @@ class Site:
         for run in self.runs:
             run.kill()
         self.cluster.cancel_all()
+        # Of a node that was set down Slurm lets processes live, where no cgroup holds them together.
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def processes(self) -> list[psutil.Process]:
+        """What runs of this checkout's jobs."""
+        here, found = str(self.checkout.path), psutil.process_iter(["cmdline"])
+        return [process for process in found if any(here in word for word in process.info["cmdline"] or ())]
+
+    def server(self) -> psutil.Process:
+        """The one model server of this checkout's jobs; not the guard, whose words end in the same command."""
+        [server] = [one for one in self.processes() if one.info["cmdline"][1].endswith("serving/cpu_server.py")]
+        return server
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.conftest import copy_sources
@@ -47,12 +46,6 @@ def rows(site: Site, path: str) -> list[dict]:
     """Rows of a shard but for what depends on the clock and on faults."""
     lines = (site.checkout.path / path).read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key not in CLOCKS} for line in lines]
-
-
-def servers(site: Site) -> list[psutil.Process]:
-    """The model servers of a checkout's jobs."""
-    program = str(site.checkout.path / "workflow/swedag/serving/cpu_server.py")
-    return [process for process in psutil.process_iter(["cmdline"]) if program in (process.info["cmdline"] or ())]
 
 
 def submissions(said: str) -> int:
@@ -118,8 +111,7 @@ def test_snakemake_killed_and_started_again_while_its_job_lives_on(site: Site, e
     """
     killed = site.start(ROLLOUTS, **NO_GPUS)
     old, records = site.in_the_middle_of(SHARD, killed, 5)
-    [server] = servers(site)
-    server.suspend()
+    site.server().suspend()
     killed.kill()
     refused = site.start(ROLLOUTS, **NO_GPUS).finish(status=1)
     assert "--unlock" in refused and submissions(refused) == 0
