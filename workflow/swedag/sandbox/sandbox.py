@@ -164,9 +164,8 @@ class Sandbox:
             container.locate_first_process()
         except (ContainerEnded, ShellEnded, TimeoutError) as error:
             reason = said.text().strip() or f"nothing was heard of it for {START_SECONDS:g} s"
-            raise SandboxError(
-                f"{self.environment}: the sandbox did not start: {reason}; see `swedag doctor`"
-            ) from error
+            images = " with ".join(str(image) for image in (self.environment, self.layer) if image)
+            raise SandboxError(f"{images}: the sandbox did not start: {reason}; see `swedag doctor`") from error
         self.first_pid, self.writable = container.first_pid, container.writable
         self._shell = container.pid_of(int(heard[0]))
         watchdog.watch(self)
