@@ -6,6 +6,7 @@ import re
 from snakemake.settings.types import DeploymentMethod
 
 from swedag.config import load
+from swedag.images.tool_image import TOOL_IMAGES
 from swedag.source import code
 
 CONFIG = load(config, workflow.configfiles)
@@ -50,9 +51,6 @@ def image_shards(kind, datasets):
 
 # Tool images
 
-TOOL_IMAGES = "results/images/tools/"
-
-
 def tool_image(path):
     """An image that jobs run in, which must be there; its digest tells whether they are stale, not its time."""
     return [path] if path and path.startswith(TOOL_IMAGES) else []
@@ -87,8 +85,11 @@ def shards_of(kind, name):
     if name in CONFIG.imports:
         return [f"{RESULTS}/imports/{name}/{kind}.jsonl"]
     blocks, numbers = blocks_and_shards(name)
-    of_set = f"{RESULTS}/{kind}/{name.removesuffix('.first')}"
-    return [f"{of_set}/runs-{b}/shard-{n}.jsonl" for b in blocks for n in numbers]
+    return [shard(kind, name, block, number) for block in blocks for number in numbers]
+
+
+def shard(kind, name, block, number):
+    return f"{RESULTS}/{kind}/{name.removesuffix('.first')}/runs-{block}/shard-{number}.jsonl"
 
 
 def blocks_and_shards(name):
@@ -109,8 +110,7 @@ def shard_words(kind, sets):
             words += shards_of(kind, name)
         else:
             blocks, numbers = map(alternatives, blocks_and_shards(name))
-            of_set = f"{RESULTS}/{kind}/{name.removesuffix('.first')}"
-            words.append(f"{of_set}/runs-{blocks}/shard-{numbers}.jsonl")
+            words.append(shard(kind, name, blocks, numbers))
     return " ".join(words)
 
 

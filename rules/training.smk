@@ -2,6 +2,7 @@
 include: "common/training.smk"
 
 
+# In no image: one that is trained here reads the standard library of its Python, which shall be the same everywhere.
 rule base_model:
     input:
         code=code("models.step"),

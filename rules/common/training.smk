@@ -44,5 +44,3 @@ def policy_rows(wildcards):
 
 def policy_settings(wildcards):
     return settings(CONFIG.training[CONFIG.policies[wildcards.policy].training])
-
-# In no image: one that is trained here reads the standard library of its Python, which shall be the same everywhere.

@@ -390,7 +390,7 @@ class Config(Block):
             *(f"{results}/verifiers/{name}/data.jsonl" for name in self.verifiers),
         ]
         folders = [
-            *(f"results/models/{name}" for name in self._known("weights")[1].keys() & self.models.keys()),
+            *(f"results/models/{name}" for name in self.models if not self.endpoint_of(name)),
             *(f"{results}/checkpoints/{name}" for name in self.policies),
             *(f"{results}/verifiers/{name}/checkpoint" for name in self.verifiers),
         ]

@@ -22,6 +22,7 @@ from swedag.config import Config, RolloutSet, load
 from swedag.datasets.specs import spec_files
 from swedag.errors import SwedagError
 from swedag.images.spec import find, suite
+from swedag.images.tool_image import TOOL_IMAGES
 from swedag.past import Past, read_past, repository
 from swedag.rollouts import RolloutSettings
 from swedag.tables import code_of
@@ -215,7 +216,7 @@ def _server_images(config: Config) -> set[str]:
     """Images made here that vLLM runs in."""
     servers = [made.settings.serving for made in config.rollouts.values() if not config.endpoint_of(made.policy)]
     servers += [one.scoring.serving for one in config.verifiers.values() if one.scores]
-    return {one.image for one in servers if one.image and one.image.startswith("results/images/tools/")}
+    return {one.image for one in servers if one.image and one.image.startswith(TOOL_IMAGES)}
 
 
 def _spec_suites(config: Config) -> set[str]:

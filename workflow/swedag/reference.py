@@ -27,6 +27,13 @@ class Reference(BaseModel):
         return self.where | (self.rows[position] if self.rows else {})
 
 
+def ranked_values(reference: Reference | None, table: "ReferenceTable | None", position: int, ours: str) -> list[float]:
+    """The paper's values by rank, 1 first, for our column `ours` of the set at `position`; none without a table."""
+    if table is None or reference is None:
+        return []
+    return table.series(reference.selection(position), "rank", reference.columns[ours])
+
+
 class ReferenceTable:
     """A table of the paper, read once; `cells` looks values up."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from swedag import launch, packed_attention
+from swedag import packed_attention, torchrun
 from swedag.artifacts import replacing_directory, sha256, sha256_file, write_json
 from swedag.chat_template import marked
 from swedag.errors import SwedagError
@@ -103,10 +103,10 @@ def main(
         raise SwedagError(f"{model}: no model to train further: {why}")
     if not data.is_file() or not data.stat().st_size:
         raise SwedagError(f"{data}: no conversations to train on")
-    if not launch.started():
-        here, nodes = processes or max(1, launch.gpus_here()), launch.nodes()
+    if not torchrun.started():
+        here, nodes = processes or max(1, torchrun.gpus_here()), torchrun.nodes()
         accumulation(chosen, here * nodes)
-        launch.spread(here, nodes)
+        torchrun.spread(here, nodes)
     start = sha256(" ".join(sha256_file(path) for path in sorted(model.glob("*.safetensors"))))
     key = sha256(json.dumps([settings, start, sha256_file(data)]))[:16]
     first = os.environ.get("RANK", "0") == "0"

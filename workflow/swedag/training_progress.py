@@ -8,12 +8,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
+from swedag.progress import CONSOLE
+
 
 class ShowProgress(TrainerCallback):  # type: ignore[misc]
     """Shown by the main process alone. The time to go is that of the steps since this start, not before a resume."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or CONSOLE
         columns = (
             "training",
             BarColumn(),

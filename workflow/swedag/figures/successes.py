@@ -9,7 +9,7 @@ from swedag.figures.settings import SuccessesFigure
 from swedag.figures.style import INK, MUTED, SERIES, blank
 from swedag.metrics.reading import Table
 from swedag.metrics.successes import successes
-from swedag.reference import ReferenceTable
+from swedag.reference import ReferenceTable, ranked_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def ranked(settings: SuccessesFigure, tables: dict[str, Table], reference: Refer
         named = f"{label}: {len(counts)} of {len(tables[name].instances)} instances, {sum(counts)} rollouts"
         places = range(1, len(counts) + 1)
         axes.bar(places, counts, width=0.86, color=colour, alpha=1 / len(settings.sets), label=named)
-        theirs = _paper(settings, reference, position)
+        theirs = ranked_values(settings.reference, reference, position, "resolved")
         if theirs:
             named = settings.reference.label if settings.reference else ""
             told = f"{named}: {len(theirs)} instances, {sum(theirs):.0f} rollouts"
@@ -43,9 +43,3 @@ def ranked(settings: SuccessesFigure, tables: dict[str, Table], reference: Refer
         axis.set_major_locator(MaxNLocator(8, integer=True))
     axes.legend(loc="upper right")
     return figure
-
-
-def _paper(settings: SuccessesFigure, table: ReferenceTable | None, position: int) -> list[float]:
-    if table is None or settings.reference is None:
-        return []
-    return table.series(settings.reference.selection(position), "rank", settings.reference.columns["resolved"])

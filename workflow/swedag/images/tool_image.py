@@ -4,7 +4,6 @@ An image file differs from build to build by its times alone; the digest is of t
 of the same things makes nothing stale, and one of other things makes stale what ran in it.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +12,11 @@ import typer
 from swedag.apptainer import build_folder, find_apptainer, run_tool
 from swedag.artifacts import replacing, write_text
 from swedag.images.environment import COMPRESSION, privilege
+from swedag.node_folder import node_folder
 
 # Base, environment and what the definition says of variables; not the labels, which hold the time of the build.
 CONTENT = "find /usr /opt /.singularity.d/env -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
+TOOL_IMAGES = "results/images/tools/"  # where the images lie that are made here
 IN_MEMORY = 1 << 30  # bytes of wheels that may be unpacked and installed in memory
 
 
@@ -32,10 +33,10 @@ def main(
     what = f"tool image {output.stem}"
     folders = build_folder() if wheels.stat().st_size < IN_MEMORY else None
     with (
-        tempfile.TemporaryDirectory(prefix="swedag-tool-", dir=folders) as folder,
+        node_folder("tool", folders) as folder,
         replacing(output.resolve()) as temporary,
     ):
-        unpacked = Path(folder) / "wheels"
+        unpacked = folder / "wheels"
         unpacked.mkdir()
         run_tool(what, "tar", "-x", "-f", wheels, "-C", unpacked)
         local = ["--build-arg", "BOOTSTRAP=localimage", "--build-arg", f"BASE={base.resolve()}"] if base else []
@@ -43,7 +44,7 @@ def main(
             what,
             *(find_apptainer(), "--quiet", "build", "--force", *privilege(), "--mksquashfs-args", COMPRESSION),
             *(*local, "--build-arg", f"WHEELS={unpacked}", str(temporary), str(definition)),
-            env={"APPTAINER_TMPDIR": folder},
+            env={"APPTAINER_TMPDIR": str(folder)},
         )
         inside = (find_apptainer(), "--silent", "exec", "--containall", "--no-home", str(temporary))
         content = run_tool(what, *inside, "sh", "-c", CONTENT).split()[0]

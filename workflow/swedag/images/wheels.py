@@ -30,18 +30,34 @@ def main(
 ) -> None:
     """Fetch the wheels of an environment, dependencies included. Needs a network; run it on a login node."""
     chosen = EnvironmentSettings.model_validate_json(settings)
-    platforms = [f"manylinux_2_{minor}_{os.uname().machine}" for minor in range(36, 4, -1)]
     with tempfile.TemporaryDirectory() as folder:
-        run_tool(
-            f"{', '.join(chosen.requirements)}: not all wheels could be fetched",
-            *(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--only-binary=:all:"),
-            *("--implementation", "cp", "--python-version", chosen.python),
-            *[word for platform in platforms for word in ("--platform", platform)],
-            *("--dest", folder, *chosen.requirements),
-        )
-        with replacing(output) as temporary, tarfile.open(temporary, "w") as tar:
-            for wheel in sorted(Path(folder).iterdir()):
-                tar.add(wheel, wheel.name, filter=_bare)
+        what = f"{', '.join(chosen.requirements)}: not all wheels could be fetched"
+        download(what, folder, chosen.python, *chosen.requirements)
+        pack(Path(folder), output)
+
+
+def download(what: str, folder: str, python: str, *arguments: str) -> None:
+    """Wheels for this kind of machine and that Python; `arguments` of `pip download` say which."""
+    machine = os.uname().machine
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 4, -1)]
+    run_tool(
+        what,
+        *(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--only-binary=:all:"),
+        *("--implementation", "cp", "--python-version", python),
+        *[
+            word
+            for name in (*platforms, f"manylinux2014_{machine}", f"linux_{machine}")
+            for word in ("--platform", name)
+        ],
+        *("--dest", folder, *arguments),
+    )
+
+
+def pack(folder: Path, output: Path) -> None:
+    """The files of a folder as a tar, without owners and times."""
+    with replacing(output) as temporary, tarfile.open(temporary, "w") as tar:
+        for wheel in sorted(folder.iterdir()):
+            tar.add(wheel, wheel.name, filter=_bare)
 
 
 def _bare(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -146,7 +146,7 @@ async def attempt(job: Job, settings: RolloutSettings, endpoint: Endpoint, threa
     spoken, temperature = Spoken(), settings.temperature_of(job.run)
     workplace = Workplace(job, settings.sandbox, threads)
     sampling = Sampling(temperature, settings.top_p, settings.max_tokens, job.seed)
-    if settings.scaffold.kind == "mini":  # the others begin with a command, or need none
+    if settings.scaffold.early_sandbox:
         workplace.begin()
     try:
         finish = await _carry_out(job, settings, sampling, endpoint, workplace, spoken)

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,6 +47,7 @@ class MiniSettings(BaseModel):
     """mini-swe-agent: a bash command per turn, until the agent submits its patch."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    early_sandbox: ClassVar[bool] = True  # the model is asked before the first command
 
     kind: Literal["mini"] = Field("mini", description="The agent of the package mini-swe-agent")
     config: str = Field("swebench_backticks", description="Which of the package's configs gives the prompts")

@@ -4,7 +4,7 @@ The language of question and reply is `swedag.edits`. A reply outside of it, or 
 gives an empty patch.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,7 @@ class SingleEditSettings(BaseModel):
     """One model call on the function at fault, answered by one edit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    early_sandbox: ClassVar[bool] = False
 
     kind: Literal["single_edit"] = Field("single_edit", description="The single-call scaffold")
     instructions: bool = Field(False, description="Explain the reply's grammar, for a model not trained on it")

@@ -5,7 +5,7 @@ In: the attempts of each set. Out: one row per set and rank, most successes firs
 
 from swedag.metrics.reading import Table
 from swedag.metrics.successes import in_words, successes
-from swedag.reference import ReferenceTable
+from swedag.reference import ReferenceTable, ranked_values
 from swedag.tables.document import Cell, Document
 from swedag.tables.settings import SuccessesTable
 
@@ -15,7 +15,8 @@ def ranked(settings: SuccessesTable, tables: dict[str, Table], reference: Refere
     rows: list[dict[str, Cell]] = []
     notes: list[str] = []
     for position, (label, name) in enumerate(settings.named()):
-        found, theirs = successes(tables[name]), _paper(settings, reference, position)
+        found = successes(tables[name])
+        theirs = [int(value) for value in ranked_values(settings.reference, reference, position, "resolved")]
         for rank in range(1, max(1, len(found), len(theirs)) + 1):
             instance_id, resolved = found[rank - 1] if rank <= len(found) else ("", 0)
             attempts = len(tables[name].instances.get(instance_id, []))
@@ -29,10 +30,3 @@ def ranked(settings: SuccessesTable, tables: dict[str, Table], reference: Refere
     header = ["set", "rank", "instance", "resolved", "attempts", *(["paper: resolved"] if reference else [])]
     lines = [[str(cell) for key, cell in row.items() if key != "set"] for row in rows]
     return Document(settings.caption, rows, header, lines, notes)
-
-
-def _paper(settings: SuccessesTable, table: ReferenceTable | None, position: int) -> list[int]:
-    if table is None or settings.reference is None:
-        return []
-    column = settings.reference.columns["resolved"]
-    return [int(value) for value in table.series(settings.reference.selection(position), "rank", column)]

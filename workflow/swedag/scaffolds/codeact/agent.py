@@ -13,7 +13,7 @@ Unlike there, a command has no standard input and is killed at its time limit in
 import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jinja2
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +46,7 @@ class CodeActSettings(BaseModel):
     """OpenHands' CodeAct agent, as the paper used it: bash, an editor, finish; calls stand as text in the replies."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    early_sandbox: ClassVar[bool] = False
 
     kind: Literal["codeact"] = Field("codeact", description="The paper's CodeAct agent")
     max_turns: int = Field(100, ge=1, description="Model calls per rollout")

