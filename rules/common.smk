@@ -51,6 +51,7 @@ def image_shards(kind, datasets):
 
 # Tool images
 
+
 def tool_image(path):
     """An image that jobs run in, which must be there; its digest tells whether they are stale, not its time."""
     return [path] if path and path.startswith(TOOL_IMAGES) else []
