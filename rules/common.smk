@@ -64,12 +64,23 @@ def tool_digest(path):
     return path.removesuffix(".sif") + ".sha256" if tool_image(path) else path
 
 
+def contained(image):
+    """An image that the config names, or none where jobs run in no containers."""
+    methods = workflow.deployment_settings.deployment_method
+    return image if DeploymentMethod.APPTAINER in methods else None
+
+
 def train_image():
-    """The image that training runs in, or none where jobs run in no containers."""
-    contained = (
-        DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
-    )
-    return CONFIG.train_image if contained else None
+    return contained(CONFIG.train_image)
+
+
+def serve_image():
+    return contained(CONFIG.serve_image)
+
+
+def server_option():
+    """For the steps that start vLLM, which stay outside of its image: they start sandboxes, too."""
+    return f"--server-image {serve_image()}" if serve_image() else ""
 
 
 # Rollout sets: blocks of runs x shards of instances

@@ -56,8 +56,8 @@ rule score:
         model="results/{run}/verifiers/{verifier}/checkpoint",
         rollouts="results/{run}/rollouts/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
         base=verifier_base,
-        image=ancient(verifier_image),
-        digest=verifier_digest,
+        image=ancient(tool_image(serve_image())),
+        digest=tool_digest(serve_image()),
     output:
         "results/{run}/scores/{verifier}/{set}/runs-{first}-{last}/shard-{shard}.jsonl",
     log:
@@ -70,7 +70,8 @@ rule score:
         gpu=verifier_scoring_gpus,
     params:
         settings=verifier_scoring_settings,
+        server=server_option(),
         work="results/{run}/work/scores/{verifier}/{set}/runs-{first}-{last}/shard-{shard}",
     shell:
-        "python -m swedag score --settings {params.settings:q} "
+        "python -m swedag score --settings {params.settings:q} {params.server} "
         "--rollouts {input.rollouts} --model {input.model} --work {params.work} --output {output} &> {log}"

@@ -74,7 +74,7 @@ def set_source(wildcards, input):
     endpoint = CONFIG.endpoint_of(CONFIG.rollouts[wildcards.set].policy)
     if endpoint:
         return f"--endpoint {shlex.quote(settings(endpoint))}"
-    return f"--model {input.model}"
+    return f"--model {input.model} {server_option()}"
 
 
 def set_base(wildcards):
@@ -82,14 +82,9 @@ def set_base(wildcards):
     return adapted(policy.start, policy.training) if policy else []
 
 
-def server_image(wildcards):
-    chosen, endpoint = made_by(wildcards.set)
-    return None if endpoint else chosen.serving.image
-
-
 def set_image(wildcards):
-    return tool_image(server_image(wildcards))
+    return [] if made_by(wildcards.set)[1] else tool_image(serve_image())
 
 
 def set_digest(wildcards):
-    return tool_digest(server_image(wildcards))
+    return [] if made_by(wildcards.set)[1] else tool_digest(serve_image())

@@ -32,14 +32,6 @@ def verifier_base(wildcards):
     return adapted(verifier.start, verifier.training)
 
 
-def verifier_image(wildcards):
-    return tool_image(CONFIG.verifiers[wildcards.verifier].scoring.serving.image)
-
-
-def verifier_digest(wildcards):
-    return tool_digest(CONFIG.verifiers[wildcards.verifier].scoring.serving.image)
-
-
 def verifier_start(wildcards):
     return model_folder(CONFIG.verifiers[wildcards.verifier].start)
 

@@ -14,6 +14,10 @@ from tests.conftest import ROOT, Checkout, copy_sources
 
 FOLDER = ROOT / "results" / "images"
 SUITE = "bookworm"
+TOOLS = {
+    "train-cpu": ("envs/train.def", "envs/train-cpu.lock"),
+    "serve-cpu": ("envs/serve.def", "envs/tools-cpu.lock"),
+}
 
 
 def pytest_only_environment() -> Path:
@@ -41,17 +45,18 @@ def _operating_system() -> Path:
     return image
 
 
-def train_image() -> Path:
-    """The image that trains on CPUs, built by its own rules; its digest lies beside it."""
-    made_of = [ROOT / "envs/train.def", ROOT / "envs/train-cpu.lock", ROOT / "workflow/swedag/images/tool_image.py"]
+def tool_image(tool: str) -> Path:
+    """The image of a tool, such as train-cpu, built by its own rules; its digest lies beside it."""
+    definition, lock = TOOLS[tool]
+    made_of = [ROOT / definition, ROOT / lock, ROOT / "workflow/swedag/images/tool_image.py"]
     key = sha256("".join(path.read_text() for path in made_of))[:12]
-    image = FOLDER / "tests" / f"train-{key}.sif"
+    image = FOLDER / "tests" / f"{tool}-{key}.sif"
     with _alone():
         if not image.exists():
             os_image = _operating_system()
             with tempfile.TemporaryDirectory(dir=image.parent) as folder:
                 checkout = copy_sources(Path(folder))
-                built = checkout.path / "results/images/tools/train-cpu.sif"
+                built = checkout.path / f"results/images/tools/{tool}.sif"
                 base = checkout.path / "results/images/os" / os_image.name
                 base.parent.mkdir(parents=True)
                 base.symlink_to(os_image)
@@ -62,10 +67,10 @@ def train_image() -> Path:
     return image
 
 
-def put_train_image(checkout: Checkout) -> Path:
-    """The image that trains on CPUs, in its place in a checkout and newer than all that it is made of."""
-    image, place = train_image(), checkout.path / "results/images/tools/train-cpu.sif"
-    place.parent.mkdir(parents=True)
+def put_tool_image(checkout: Checkout, tool: str) -> Path:
+    """The image of a tool, in its place in a checkout and newer than all that it is made of."""
+    image, place = tool_image(tool), checkout.path / f"results/images/tools/{tool}.sif"
+    place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(image)
     place.with_suffix(".sha256").write_text(image.with_suffix(".sha256").read_text())
     return place

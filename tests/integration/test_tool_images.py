@@ -10,7 +10,7 @@ import yaml
 from swedag.apptainer import find_apptainer
 from swedag.artifacts import sha256_file
 from tests.conftest import ROOT, Checkout, copy_sources
-from tests.integration.images import put_train_image, train_image
+from tests.integration.images import put_tool_image, tool_image
 from tests.integration.models import random_model
 
 pytestmark = pytest.mark.integration
@@ -33,7 +33,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     values["training"]["rft"] |= {"max_steps": 4, "global_batch": 4, "device_batch": 4, "max_length": 64}
     values["restore"] = {f"results/mini/sft/rft-1{suffix}": restored for suffix in (".jsonl", ".card.json")}
     (checkout.path / "config/tiny.yaml").write_text(yaml.safe_dump(values))
-    put_train_image(checkout)
+    put_tool_image(checkout, "train-cpu")
     return checkout
 
 
@@ -64,7 +64,7 @@ def test_a_checkpoint_is_stale_when_its_image_holds_something_else(checkout: Che
 
 
 def test_the_image_holds_what_trains_and_nothing_else(checkout: Checkout) -> None:
-    run = [find_apptainer(), "--silent", "exec", "--containall", "--no-home", str(train_image())]
+    run = [find_apptainer(), "--silent", "exec", "--containall", "--no-home", str(tool_image("train-cpu"))]
     program = "import sys, importlib.util as u; print(sys.prefix, *[n for n in ('trl', 'vllm') if u.find_spec(n)])"
     done = subprocess.run([*run, "python", "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout == "/opt/env trl\n"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.conftest import Checkout, mini_checkout
-from tests.integration.images import put_train_image
+from tests.integration.images import TOOLS, put_tool_image
 from tests.slurm.cluster import ACCOUNT, Cluster, running, until
 
 CONFIG = "config/mini.yaml"
@@ -44,6 +44,7 @@ class Run:
     """A started `snakemake --profile slurm` in a checkout."""
 
     checkout: Checkout
+    words: list[str]
     process: subprocess.Popen[bytes]
     log: Path
 
@@ -70,21 +71,22 @@ class Site:
 
     cluster: Cluster
     checkout: Checkout
+    config: str = CONFIG
     runs: list[Run] = field(default_factory=list)
 
     @property
     def results(self) -> Path:
-        return self.checkout.path / RESULTS
+        return self.checkout.path / "results" / Path(self.config).stem
 
     def start(self, *targets: str, options: tuple[str, ...] = (), **environment: str) -> Run:
         log = self.checkout.path / f"run-{len(self.runs)}.log"
-        words = ["snakemake", *targets, "--profile", "slurm", "--configfile", CONFIG, *SMALL, *options]
+        words = ["snakemake", *targets, "--profile", "slurm", "--configfile", self.config, *SMALL, *options]
         with log.open("wb") as out:
             process = subprocess.Popen(
                 words, cwd=self.checkout.path, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
                 env=os.environ | SITE | {"PYTHONPATH": str(self.checkout.path / "workflow")} | environment,
             )  # fmt: skip
-        self.runs.append(Run(self.checkout, process, log))
+        self.runs.append(Run(self.checkout, words, process, log))
         return self.runs[-1]
 
     def records(self, shard: str) -> int:
@@ -134,6 +136,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A checkout in which `snakemake --profile slurm all` has made the DAG in small."""
     site = Site(cluster, mini_checkout(tmp_path_factory.mktemp("whole")))
-    put_train_image(site.checkout)
+    for tool in TOOLS:
+        put_tool_image(site.checkout, tool)
     site.start("all").finish(seconds=1200)
     return site

@@ -25,11 +25,15 @@ NO_GPUS = {"SWEDAG_GPUS": "0"}
 
 @pytest.fixture
 def site(whole: Site, tmp_path: Path) -> Iterator[Site]:
-    """A checkout with what a shard of rollouts needs; it samples one rollout after the other, so that there is a middle."""
+    """A checkout with what a shard of rollouts needs; it samples one rollout after the other, so that there is a middle.
+
+    Servers run in the tool environment, where they start sooner, unless a test says otherwise.
+    """
     checkout = copy_sources(tmp_path)
     text = (whole.checkout.path / CONFIG).read_text()
     assert "max_tokens: 24," in text
-    (checkout.path / CONFIG).write_text(text.replace("max_tokens: 24,", "max_tokens: 24, concurrency: 1,"))
+    text = text.replace("max_tokens: 24,", "max_tokens: 24, concurrency: 1,")
+    (checkout.path / CONFIG).write_text(f"{text}\nserve_image: null\n")
     for made in ("images", "models", "mini/instances", "mini/images"):
         shutil.copytree(whole.checkout.path / "results" / made, checkout.path / "results" / made, symlinks=True)
     site = Site(whole.cluster, checkout)
@@ -60,7 +64,10 @@ def disk() -> Iterator[Path]:
 
 
 def test_a_cancelled_job_is_tried_again_and_leaves_nothing(site: Site, expected: list[dict], disk: Path):
-    """No rollout is made twice, and of what the killed processes had on the node's disk nothing stays."""
+    """No rollout is made twice, and of what the killed processes had on the node's disk nothing stays: the server was
+    in its image, as it is where nothing else is said."""
+    config = site.checkout.path / CONFIG
+    config.write_text(config.read_text().removesuffix("serve_image: null\n"))
     run = site.start(ROLLOUTS, SWEDAG_NODE_LOCAL=str(disk), **NO_GPUS)
     job, records = site.in_the_middle_of(SHARD, run, 5)
     assert list(disk.glob("swedag-serve-*"))

@@ -49,6 +49,12 @@ def test_training_runs_in_its_image(whole: Site, rule: str):
     assert "Activating singularity image results/images/tools/train-cpu.sif" in log.read_text()
 
 
+@pytest.mark.parametrize("rule", ["rollouts", "score"])
+def test_vllm_runs_in_its_image(whole: Site, rule: str):
+    logs = list((whole.results / "work" / {"score": "scores"}.get(rule, rule)).rglob("server.log"))
+    assert logs and all(" results/images/tools/serve-cpu.sif " in log.read_text() for log in logs)
+
+
 def test_what_a_job_costs_beside_its_command_is_told(whole: Site):
     jobs = jobs_of(whole, whole.runs[0].said())
     assert {job.rule for job in jobs} >= GPU_RULES

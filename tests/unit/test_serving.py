@@ -55,12 +55,12 @@ def test_gpu_command_has_parallelism_and_no_cpu_settings(python: str, tmp_path: 
 def test_command_in_an_image_binds_the_model_and_passes_the_key_by_the_environment(tmp_path: Path) -> None:
     image = tmp_path / "vllm.sif"
     image.touch()
-    settings = ServingSettings(device="cuda", image=str(image))
-    command = server_command(tmp_path / "m", "m", 1234, settings)
+    settings = ServingSettings(device="cuda")
+    command = server_command(tmp_path / "m", "m", 1234, settings, image)
     assert (Path(command[0]).name, *command[1:3]) == ("apptainer", "--silent", "exec")
     assert "--nv" in command
     assert f"{tmp_path / 'm'}:{tmp_path / 'm'}:ro" in command
-    assert server_environment("secret", tmp_path, settings)["APPTAINERENV_VLLM_API_KEY"] == "secret"
+    assert server_environment("secret", tmp_path, settings, image)["APPTAINERENV_VLLM_API_KEY"] == "secret"
     assert not [word for word in command if "secret" in word]
 
 
@@ -70,24 +70,24 @@ def test_an_adapter_is_served_on_its_base_which_an_image_sees_too(tmp_path: Path
     adapter.mkdir()
     description = adapter / "adapter_config.json"
     description.write_text(json.dumps({"base_model_name_or_path": str(base), "r": 48}))
-    settings = ServingSettings(device="cuda", image=str(image))
+    settings = ServingSettings(device="cuda")
     with pytest.raises(SwedagError, match="base, is no model folder"):
-        server_command(adapter, "judge", 1, settings)
+        server_command(adapter, "judge", 1, settings, image)
     base.mkdir()
     (base / "config.json").write_text("{}")
-    command = server_command(adapter, "judge", 1, settings)
+    command = server_command(adapter, "judge", 1, settings, image)
     assert command[command.index("--model") + 1] == str(base)
     assert command[command.index("--lora-modules") + 1] == f"judge={adapter}"
     assert command[command.index("--max-lora-rank") + 1] == "64"
     assert f"{base}:{base}:ro" in command and f"{adapter}:{adapter}:ro" in command
     description.write_text(json.dumps({"base_model_name_or_path": str(base), "r": 1000}))
     with pytest.raises(SwedagError, match=r"set lora\.merge"):
-        server_command(adapter, "judge", 1, settings)
+        server_command(adapter, "judge", 1, settings, image)
 
 
 def test_absent_image_and_parallelism_on_cpus_are_refused(python: str, tmp_path: Path) -> None:
-    with pytest.raises(SwedagError, match=r"nowhere\.sif: no such file"):
-        server_command(tmp_path, "m", 1, ServingSettings(device="cpu", image="nowhere.sif"))
+    with pytest.raises(SwedagError, match=r"nowhere\.sif: no such image"):
+        server_command(tmp_path, "m", 1, ServingSettings(device="cpu"), Path("nowhere.sif"))
     with pytest.raises(SwedagError, match="tensor_parallel"):
         server_command(tmp_path, "m", 1, ServingSettings(device="cpu", tensor_parallel=2))
 
@@ -115,7 +115,7 @@ def test_a_server_that_ends_takes_what_it_left_behind_with_it(tmp_path: Path) ->
     command = ["sh", "-c", "sleep 1000 & echo $!; exit 3"]
     with _guarded(command, "key", ServingSettings(), tmp_path / "log") as guard:
         guard.wait(timeout=20)
-        left = int((tmp_path / "log").read_text().split()[0])
+        left = int((tmp_path / "log").read_text().splitlines()[1])
         processes = [psutil.Process(left)] if psutil.pid_exists(left) else []
         alive = _alive_after(processes, 20)
     assert not alive

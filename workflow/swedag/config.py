@@ -159,6 +159,11 @@ class Config(Block):
         "results/images/tools/train-cpu.sif",
         description="Apptainer image that training runs in with `--sdm apptainer`; train-gpu.sif on GPUs",
     )
+    serve_image: str | None = Field(
+        "results/images/tools/serve-cpu.sif",
+        description="Apptainer image that vLLM runs in with `--sdm apptainer`, serve-gpu.sif on GPUs; null for "
+        "the tool environment",
+    )
     self_improvement: dict[Name, SelfImprovement] = Field({}, description="Iterated rejection-sampling fine-tuning")
     rollouts: dict[Name, RolloutSet] = Field({}, description="Further rollout sets")
     imports: dict[Name, Import] = Field({}, description="Published rollouts")

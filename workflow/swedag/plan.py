@@ -22,7 +22,6 @@ from swedag.config import Config, RolloutSet, load
 from swedag.datasets.specs import spec_files
 from swedag.errors import SwedagError
 from swedag.images.spec import find, suite
-from swedag.images.tool_image import TOOL_IMAGES
 from swedag.past import Past, read_past, repository
 from swedag.rollouts import RolloutSettings
 from swedag.tables import code_of
@@ -195,7 +194,7 @@ def _images(config: Config, known: Assumptions, past: Past) -> Stage:
     cloned = {*_published(config, "build"), *(name for name in read if config.datasets[name].kind == "published")}
     mirrors = {one.rpartition("-")[0] for name in cloned for one in config.instance_ids(name)}
     jobs = sum(map(config.shards, config.runnable_datasets())) + len(suites) + 2 * len(environments)
-    jobs += len(sources) + len(mirrors) + len(made) + 2 * len(_server_images(config))
+    jobs += len(sources) + len(mirrors) + len(made)
     return Stage(
         "images",
         jobs,
@@ -210,13 +209,6 @@ def _images(config: Config, known: Assumptions, past: Past) -> Stage:
         inodes=INODES_PER_JOB * jobs + INODES_PER_IMAGE * len(names),
         pulls=len(names),
     )
-
-
-def _server_images(config: Config) -> set[str]:
-    """Images made here that vLLM runs in."""
-    servers = [made.settings.serving for made in config.rollouts.values() if not config.endpoint_of(made.policy)]
-    servers += [one.scoring.serving for one in config.verifiers.values() if one.scores]
-    return {one.image for one in servers if one.image and one.image.startswith(TOOL_IMAGES)}
 
 
 def _spec_suites(config: Config) -> set[str]:

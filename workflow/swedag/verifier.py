@@ -61,6 +61,9 @@ def main(
     rollouts: Annotated[Path, typer.Option(help="A rollout shard (.jsonl)")],
     work: Annotated[Path, typer.Option(help="Folder for the journal, kept between attempts")],
     output: Annotated[Path, typer.Option(help="Scores (.jsonl)")],
+    server_image: Annotated[
+        Path | None, typer.Option(help="Apptainer image with vLLM (default: that of the tool environment)")
+    ] = None,
 ) -> None:
     """Score every rollout of a shard with a verifier behind vLLM."""
     chosen = ScoreSettings.model_validate_json(settings)
@@ -70,7 +73,7 @@ def main(
     with claim(work), Journal(work / "journal.jsonl") as journal:
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in journal}
         if missing:
-            with serve(model, chosen.serving, work / "server.log") as server:
+            with serve(model, chosen.serving, work / "server.log", server_image) as server:
                 for key, result in score(list(missing.items()), server, chosen):
                     journal.append(key, result)
         found = [journal.get(key) or {} for key in keys]

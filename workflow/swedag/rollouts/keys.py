@@ -9,6 +9,7 @@ from pathlib import Path
 from swedag.artifacts import sha256
 from swedag.rollouts.attempt import Job
 from swedag.rollouts.settings import EndpointSettings, RolloutSettings, decisive, sources
+from swedag.serving import base_of
 
 WHOLE_BYTES = 64 * 2**20
 SAMPLES, SAMPLE_BYTES = 256, 2**16
@@ -19,8 +20,13 @@ def derive_seed(seed: int, instance_id: str, run: int) -> int:
     return int(sha256(f"{seed}/{instance_id}/{run}")[:8], 16) % 2**31
 
 
+def served(model: Path, image: Path | None) -> str:
+    """Digest of what answers: a model folder, the model below it where it is an adapter, and the image with vLLM."""
+    return " ".join(digest(path) for path in (model, base_of(model), image) if path)
+
+
 def rollout_key(job: Job, settings: RolloutSettings, model: str | EndpointSettings) -> str:
-    """Key of a job's record; `model` is the digest of the model folder, or the endpoint."""
+    """Key of a job's record; `model` is the digest of what is served, or the endpoint."""
     images = [digest(path) for path in (job.environment, job.layer) if path]
     endpoint = model if isinstance(model, EndpointSettings) else None
     parts = [

@@ -70,12 +70,15 @@ class Shard:
         self.advance()
 
 
-def sample(shard: Shard, model: Path, log: Path) -> None:
-    """Make every pending rollout; a server that is lost is started again, as often as attempts are allowed."""
+def sample(shard: Shard, model: Path, image: Path | None, log: Path) -> None:
+    """Make every pending rollout; a server that is lost is started again, as often as attempts are allowed.
+
+    vLLM is that of an Apptainer `image`, or of the tool environment.
+    """
     for _ in range(shard.settings.attempts):
         if not shard.pending():
             return
-        with serve(model, shard.settings.serving, log) as server, _keeping_sigterm():
+        with serve(model, shard.settings.serving, log, image) as server, _keeping_sigterm():
             asyncio.run(_from_server(shard, server))
 
 

@@ -18,7 +18,7 @@ from swedag.lease import claim
 from swedag.progress import CONSOLE, progress
 from swedag.rollouts.attempt import Job
 from swedag.rollouts.budget import money_spent
-from swedag.rollouts.keys import derive_seed, digest, rollout_key
+from swedag.rollouts.keys import derive_seed, rollout_key, served
 from swedag.rollouts.settings import EndpointSettings, RolloutSettings
 from swedag.rollouts.shard import Shard, sample, sample_outside
 from swedag.trajectory import Rollout
@@ -36,6 +36,9 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for the journal and the server's log, kept when the step fails")],
     output: Annotated[Path, typer.Option(help="Rollouts (JSONL)")],
     model: Annotated[Path | None, typer.Option(help="Model folder to serve")] = None,
+    server_image: Annotated[
+        Path | None, typer.Option(help="Apptainer image with vLLM (default: that of the tool environment)")
+    ] = None,
     endpoint: Annotated[str | None, typer.Option(help="EndpointSettings as JSON, in place of a model folder")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only these instance ids (default: all)")] = None,
     records: Annotated[
@@ -45,26 +48,28 @@ def main(
     """Sample rollouts of a policy on instances: of a model folder, through a vLLM server that lives as long as this
     command, or of an endpoint elsewhere."""
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=CONSOLE, show_path=False)])
-    if (model is None) == (endpoint is None):
-        raise SwedagError("give one of --model and --endpoint")
     chosen = _read("--settings", RolloutSettings, settings)
-    asked = _read("--endpoint", EndpointSettings, endpoint) if endpoint else None
+    if model and not endpoint:
+        sampled: str | EndpointSettings = served(model, server_image)
+    elif endpoint and not model:
+        sampled = _read("--endpoint", EndpointSettings, endpoint)
+    else:
+        raise SwedagError("give one of --model and --endpoint")
     rows = available(
         _select(read_instances(instances), only, instances), read_jsonl(records, ImageRecord) if records else []
     )
     runs = range(first_run, last_run + 1)
     made = [_job(row, run, policy, chosen, images) for row in rows for run in runs]
-    sampled = asked or digest(model)
     with claim(work), Journal(work / "journal.jsonl") as journal:
         jobs = {rollout_key(job, chosen, sampled): job for job in made}
         kept = sum(key in journal for key in jobs)
         started = time.monotonic()
         with progress(f"rollouts of {policy}", len(jobs), kept) as advance:
             shard = Shard(jobs, chosen, journal, advance)
-            if asked:
-                sample_outside(shard, asked)
+            if isinstance(sampled, EndpointSettings):
+                sample_outside(shard, sampled)
             elif jobs and model:
-                sample(shard, model, work / "server.log")
+                sample(shard, model, server_image, work / "server.log")
         spent = money_spent(journal)
         rollouts = [_row(shard, key) for key in jobs]
         _report(rollouts, kept, time.monotonic() - started, spent)

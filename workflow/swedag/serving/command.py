@@ -28,7 +28,9 @@ def tool_python() -> Path:
             return python
     if importlib.util.find_spec("vllm"):
         return Path(sys.executable)
-    raise SwedagError("no Python with vLLM: run `make setup` for .venv-tools, or set SWEDAG_SERVE_PYTHON or `image`")
+    raise SwedagError(
+        "no Python with vLLM: run `make setup` for .venv-tools, or set SWEDAG_SERVE_PYTHON or serve_image"
+    )
 
 
 def device_of(settings: ServingSettings) -> str:
@@ -37,8 +39,11 @@ def device_of(settings: ServingSettings) -> str:
     return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
 
 
-def server_command(model: Path, name: str, port: int, settings: ServingSettings) -> list[str]:
-    """The whole command, with the server listening on 127.0.0.1:`port` and serving `model` as `name`."""
+def server_command(
+    model: Path, name: str, port: int, settings: ServingSettings, image: Path | None = None
+) -> list[str]:
+    """The whole command, with the server listening on 127.0.0.1:`port` and serving `model` as `name`, in an Apptainer
+    image or in the tool environment."""
     base = base_of(model)
     arguments = [
         *(_adapter(model, base, name) if base else ("--model", str(model.resolve()), "--served-model-name", name)),
@@ -51,11 +56,10 @@ def server_command(model: Path, name: str, port: int, settings: ServingSettings)
     cpu = device_of(settings) == "cpu"
     arguments += _cpu_arguments(settings) if cpu else _gpu_arguments(settings)
     arguments += settings.extra_arguments
-    if not settings.image:
+    if not image:
         return [str(tool_python()), *_program(cpu), *arguments]
-    image = Path(settings.image)
     if not image.exists():
-        raise SwedagError(f"image {image}: no such file; build the tool image or set `image` to null")
+        raise SwedagError(f"{image}: no such image; build it, or set serve_image to null")
     shown = [path.resolve() for path in (model, base, Path(cpu_server.__file__)) if path]
     binds = [f"{path}:{path}:ro" for path in shown]
     return [
@@ -112,7 +116,7 @@ def _gpu_arguments(settings: ServingSettings) -> list[str]:
     ]
 
 
-def server_environment(key: str, scratch: Path, settings: ServingSettings) -> dict[str, str]:
+def server_environment(key: str, scratch: Path, settings: ServingSettings, image: Path | None = None) -> dict[str, str]:
     """Variables to add to this process's own. `key` is what clients must show; `scratch` takes sockets and the like."""
     variables = {
         "VLLM_API_KEY": key,
@@ -130,7 +134,7 @@ def server_environment(key: str, scratch: Path, settings: ServingSettings) -> di
             "OMP_NUM_THREADS": str(settings.cpu_threads),
             "OMP_WAIT_POLICY": "passive",  # spinning threads would take the cores from everyone else
         }
-    if settings.image:
+    if image:
         variables |= {f"APPTAINERENV_{name}": value for name, value in variables.items() if name != "TMPDIR"}
         variables["APPTAINER_WORKDIR"] = str(scratch)  # holds /tmp and the home, where vLLM keeps what it compiles
     return variables

@@ -7,6 +7,7 @@ processes; when the server ends, the guard kills what the server left behind and
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -66,33 +67,38 @@ class Server:
 
 
 @contextmanager
-def serve(model: Path, settings: ServingSettings, log: Path) -> Iterator[Server]:
+def serve(model: Path, settings: ServingSettings, log: Path, image: Path | None = None) -> Iterator[Server]:
     """Serve the Hugging Face folder `model`, whole or an adapter, under its folder name; yields when it answers.
 
-    vLLM's output goes to `log`. Raises ServingError with the end of the log when the server dies or is not ready within
-    `startup_seconds`. In the main thread SIGTERM ends the block by SystemExit, unless it is handled already.
+    vLLM is that of an Apptainer `image`, or of the tool environment; its command and output go to `log`. Raises
+    ServingError with the end of the log when the server dies or is not ready within `startup_seconds`. In the main
+    thread SIGTERM ends the block by SystemExit, unless it is handled already.
     """
     if not any((model / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise ServingError(f"{model}: not a model folder (it has no config.json)")
     log.parent.mkdir(parents=True, exist_ok=True)
     with _terminable():
         key, name, port = secrets.token_hex(16), model.resolve().name, _free_port()
-        with _guarded(server_command(model, name, port, settings), key, settings, log) as guard:
+        command = server_command(model, name, port, settings, image)
+        with _guarded(command, key, settings, log, image) as guard:
             server = Server(f"http://127.0.0.1:{port}/v1", name, key, log, guard)
             _wait_until_ready(server, settings.startup_seconds)
             yield server
 
 
 @contextmanager
-def _guarded(command: list[str], key: str, settings: ServingSettings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _guarded(
+    command: list[str], key: str, settings: ServingSettings, log: Path, image: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     with node_folder("serve", _short_folder()) as scratch:
-        with log.open("ab") as out:
+        with log.open("ab", buffering=0) as out:
+            out.write(f"{shlex.join(command)}\n".encode())
             guard = subprocess.Popen(
                 ["sh", "-c", GUARD, "guard", str(GRACE_SECONDS), str(scratch), *command],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=os.environ | server_environment(key, scratch, settings),
+                env=os.environ | server_environment(key, scratch, settings, image),
                 start_new_session=True,
             )
         try:

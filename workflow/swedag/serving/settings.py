@@ -26,10 +26,6 @@ class ServingSettings(BaseModel):
     seed: int = Field(0, ge=0, description="Seed of the server; every request carries its own")
     startup_seconds: float = Field(900, gt=0, description="Time within which the server must answer")
     extra_arguments: list[str] = Field([], description="Further arguments of `vllm serve`, word by word")
-    image: str | None = Field(
-        None,
-        description="Apptainer image with vLLM, as results/images/tools/serve-gpu.sif; null for the tool environment",
-    )
 
     def gpus(self) -> int:
         """GPUs that the server takes where there are any."""
