@@ -58,6 +58,7 @@ class Job:
 
 def main(
     config: Annotated[str, typer.Option(help="What to run; its run has the file's name")] = "config/demo.yaml",
+    user: Annotated[str, typer.Option(help="Whose checkout and jobs they are: root or nobody")] = "nobody",
 ) -> None:
     """Run a config on a Slurm of its own, and the no-op rerun of the paper."""
     state = machine.describe()
@@ -67,7 +68,9 @@ def main(
         for path in (cluster, whole, paper):
             path.mkdir()
         with running(cluster) as slurm:
-            site = Site(slurm, copy_sources(whole), config)
+            site = Site(slurm, copy_sources(whole), config, user)
+            (whole.parent / "home").mkdir()
+            subprocess.run(["chown", "--recursive", "--no-dereference", user, whole, whole.parent / "home"], check=True)
             started = time.monotonic()
             run = site.start("all")
             print(f"{' '.join(run.words)}\nits output: {run.log}", file=sys.stderr)

@@ -29,6 +29,7 @@ PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 SYSTEM = Path("/etc/slurm")
 NODES = ("cpu1", "gpu1")
 ACCOUNT = "swe"
+USERS = ("root", "nobody")
 
 
 @dataclass
@@ -88,7 +89,8 @@ class Cluster:
         self.start(name, "slurmd", "-D", "-N", name)
 
     def cancel_all(self) -> None:
-        self.say("scancel", "--user=root")
+        for user in USERS:
+            self.say("scancel", f"--user={user}")
         until(lambda: not self.jobs(), "every job has ended")
 
     def down(self) -> None:
@@ -155,8 +157,9 @@ class Cluster:
         until(lambda: self._answers("sacctmgr", "--noheader", "list", "cluster"), "slurmdbd answers")
         self.say("sacctmgr", "--immediate", "add", "cluster", "test")
         self.say("sacctmgr", "--immediate", "add", "account", ACCOUNT, "Description=tests")
-        self.say("sacctmgr", "--immediate", "add", "user", "root", f"Account={ACCOUNT}")
-        self.say("sacctmgr", "--immediate", "modify", "user", "root", "set", f"DefaultAccount={ACCOUNT}")
+        for user in USERS:
+            self.say("sacctmgr", "--immediate", "add", "user", user, f"Account={ACCOUNT}")
+            self.say("sacctmgr", "--immediate", "modify", "user", user, "set", f"DefaultAccount={ACCOUNT}")
         self.start_controller()
         for node in NODES:
             self.start_node(node)

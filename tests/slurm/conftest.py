@@ -1,6 +1,7 @@
 """One Slurm for all tests here, one whole run on it, and checkouts in which to do harm."""
 
 import os
+import pwd
 import re
 import subprocess
 from collections.abc import Iterator
@@ -67,11 +68,12 @@ class Run:
 
 @dataclass
 class Site:
-    """A checkout on the cluster."""
+    """A checkout on the cluster, which a user owns."""
 
     cluster: Cluster
     checkout: Checkout
     config: str = CONFIG
+    user: str = "root"
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -81,10 +83,14 @@ class Site:
     def start(self, *targets: str, options: tuple[str, ...] = (), **environment: str) -> Run:
         log = self.checkout.path / f"run-{len(self.runs)}.log"
         words = ["snakemake", *targets, "--profile", "slurm", "--configfile", self.config, *SMALL, *options]
+        environment = SITE | {"PYTHONPATH": str(self.checkout.path / "workflow")} | environment
+        if self.user != "root":
+            # The user's home holds Snakemake's cache of sources, which jobs read.
+            environment |= {"HOME": str(self.checkout.path.parent / "home"), "USER": self.user, "LOGNAME": self.user}
         with log.open("wb") as out:
             process = subprocess.Popen(
-                words, cwd=self.checkout.path, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-                env=os.environ | SITE | {"PYTHONPATH": str(self.checkout.path / "workflow")} | environment,
+                words, cwd=self.checkout.path, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=os.environ | environment,
+                user=self.user, group=pwd.getpwnam(self.user).pw_gid, extra_groups=[],
             )  # fmt: skip
         self.runs.append(Run(self.checkout, words, process, log))
         return self.runs[-1]
