@@ -5,6 +5,7 @@ makes of this machine's own programs.
 """
 
 import os
+import pwd
 import re
 import resource
 import shutil
@@ -106,13 +107,17 @@ def programs() -> Check:
 
 
 def subordinate_ids() -> Check:
-    name, user = os.environ.get("USER", "root" if os.getuid() == 0 else ""), str(os.getuid())
+    """By the user's name: mmdebstrap does not look for the number, though Apptainer does."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
     table = Path("/etc/subuid")
     lines = table.read_text().splitlines() if table.is_file() else []
-    if any(line.split(":")[0] in (name, user) for line in lines):
+    if any(line.split(":")[0] == name for line in lines):
         return Check("subordinate ids", "ok", "/etc/subuid has a range")
-    remedy = f"only to make images here: echo {name or user}:100000:65536 >> /etc/subuid and /etc/subgid (as root)"
-    return Check("subordinate ids", "note", "no range in /etc/subuid", remedy)
+    remedy = f"only to make images here: echo {name}:100000:65536 >> /etc/subuid and /etc/subgid (as root)"
+    return Check("subordinate ids", "note", f"no range of {name} in /etc/subuid", remedy)
 
 
 def scratch_space() -> Check:
