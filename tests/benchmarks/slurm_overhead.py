@@ -58,7 +58,9 @@ class Job:
 
 def main(
     config: Annotated[str, typer.Option(help="What to run; its run has the file's name")] = "config/demo.yaml",
-    user: Annotated[str, typer.Option(help="Whose checkout and jobs they are: root or nobody")] = "nobody",
+    user: Annotated[
+        str | None, typer.Option(help="Whose checkout and jobs they are, with a range in /etc/subuid (default: root's)")
+    ] = None,
 ) -> None:
     """Run a config on a Slurm of its own, and the no-op rerun of the paper."""
     state = machine.describe()
@@ -69,8 +71,9 @@ def main(
             path.mkdir()
         with running(cluster) as slurm:
             site = Site(slurm, copy_sources(whole), config, user)
-            (whole.parent / "home").mkdir()
-            subprocess.run(["chown", "--recursive", "--no-dereference", user, whole, whole.parent / "home"], check=True)
+            if user:
+                slurm.add_user(user)
+                subprocess.run(["chown", "--recursive", "--no-dereference", user, whole], check=True)
             started = time.monotonic()
             run = site.start("all")
             print(f"{' '.join(run.words)}\nits output: {run.log}", file=sys.stderr)

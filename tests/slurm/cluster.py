@@ -29,15 +29,15 @@ PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 SYSTEM = Path("/etc/slurm")
 NODES = ("cpu1", "gpu1")
 ACCOUNT = "swe"
-USERS = ("root", "nobody")
 
 
 @dataclass
 class Cluster:
-    """A running cluster. `folder` holds its state and logs, `processes` its daemons by name."""
+    """A running cluster. `folder` holds its state and logs, `processes` its daemons by name, `users` whose jobs it takes."""
 
     folder: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    users: list[str] = field(default_factory=list)
 
     def say(self, *words: str) -> str:
         """Standard output of a command of Slurm's; an error is an assertion with what it said."""
@@ -88,8 +88,13 @@ class Cluster:
     def start_node(self, name: str) -> None:
         self.start(name, "slurmd", "-D", "-N", name)
 
+    def add_user(self, name: str) -> None:
+        self.users.append(name)
+        self.say("sacctmgr", "--immediate", "add", "user", name, f"Account={ACCOUNT}")
+        self.say("sacctmgr", "--immediate", "modify", "user", name, "set", f"DefaultAccount={ACCOUNT}")
+
     def cancel_all(self) -> None:
-        for user in USERS:
+        for user in self.users:
             self.say("scancel", f"--user={user}")
         until(lambda: not self.jobs(), "every job has ended")
 
@@ -157,9 +162,7 @@ class Cluster:
         until(lambda: self._answers("sacctmgr", "--noheader", "list", "cluster"), "slurmdbd answers")
         self.say("sacctmgr", "--immediate", "add", "cluster", "test")
         self.say("sacctmgr", "--immediate", "add", "account", ACCOUNT, "Description=tests")
-        for user in USERS:
-            self.say("sacctmgr", "--immediate", "add", "user", user, f"Account={ACCOUNT}")
-            self.say("sacctmgr", "--immediate", "modify", "user", user, "set", f"DefaultAccount={ACCOUNT}")
+        self.add_user("root")
         self.start_controller()
         for node in NODES:
             self.start_node(node)

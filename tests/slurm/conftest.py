@@ -68,12 +68,12 @@ class Run:
 
 @dataclass
 class Site:
-    """A checkout on the cluster, which a user owns."""
+    """A checkout on the cluster, which another user may own."""
 
     cluster: Cluster
     checkout: Checkout
     config: str = CONFIG
-    user: str = "root"
+    user: str | None = None
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -84,13 +84,15 @@ class Site:
         log = self.checkout.path / f"run-{len(self.runs)}.log"
         words = ["snakemake", *targets, "--profile", "slurm", "--configfile", self.config, *SMALL, *options]
         environment = SITE | {"PYTHONPATH": str(self.checkout.path / "workflow")} | environment
-        if self.user != "root":
-            # The user's home holds Snakemake's cache of sources, which jobs read.
-            environment |= {"HOME": str(self.checkout.path.parent / "home"), "USER": self.user, "LOGNAME": self.user}
+        become = {}
+        if self.user:
+            user = pwd.getpwnam(self.user)
+            become = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            environment |= {"HOME": user.pw_dir, "USER": self.user, "LOGNAME": self.user}
         with log.open("wb") as out:
             process = subprocess.Popen(
-                words, cwd=self.checkout.path, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=os.environ | environment,
-                user=self.user, group=pwd.getpwnam(self.user).pw_gid, extra_groups=[],
+                words, cwd=self.checkout.path, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                env=os.environ | environment, **become,
             )  # fmt: skip
         self.runs.append(Run(self.checkout, words, process, log))
         return self.runs[-1]
