@@ -4,7 +4,7 @@
 
 In: nothing; model and images are made on first use. In turns, swedag's loops (mini-swe-agent, a real sandbox for each
 rollout, a command in it at every turn, journal and all) and `vllm bench serve` with every prompt that the loops asked,
-the same lengths of reply, as many at once. Out: a table on the terminal, and the same with all figures in
+the same lengths of reply and sampling, as many at once. Out: a table on the terminal, and the same with all figures in
 results/benchmarks/rollout_throughput.{md,json}. Targets are printed as met or missed, never asserted.
 
 The server keeps no prefixes, lest the second of two runs find all prompts of the first in its cache. The model has 0.4
@@ -182,6 +182,8 @@ def _generator(calls: list[Call], server: Server, concurrency: int, folder: Path
         "num-prompts": len(rows),
         "max-concurrency": concurrency,
         "temperature": 1,
+        # As each of ours has one, for which vLLM samples row by row; the generator knows one for all.
+        "extra-body": json.dumps({"seed": 0}),
         "result-dir": folder,
         "result-filename": "bench.json",
     }

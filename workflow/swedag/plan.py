@@ -123,7 +123,9 @@ def read_together(files: list[Path]) -> dict[str, Any]:
     for file in files:
         try:
             found = yaml.safe_load(file.read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise SwedagError(f"{file}: {error.strerror}") from error
+        except yaml.YAMLError as error:
             raise SwedagError(f"{file}: cannot be read as YAML: {error}") from error
         if not isinstance(found, dict):
             raise SwedagError(f"{file}: holds no keys")
