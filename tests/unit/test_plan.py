@@ -158,7 +158,9 @@ def test_assumptions_that_cannot_be_set(given, message):
 
 def test_files_that_are_no_configs_or_benchmarks(tmp_path):
     (tmp_path / "list.yaml").write_text("- a\n")
-    for name, message in (("absent.yaml", "cannot be read"), ("list.yaml", "holds no keys")):
+    (tmp_path / "torn.yaml").write_text("a: [")
+    refusals = {"absent.yaml": "No such file", "torn.yaml": "cannot be read as YAML", "list.yaml": "holds no keys"}
+    for name, message in refusals.items():
         with pytest.raises(SwedagError, match=message):
             main([tmp_path / name])
     (tmp_path / "results/mine/checkpoints/a-1").mkdir(parents=True)
