@@ -121,6 +121,16 @@ def test_background_job_outlives_the_time_out_of_a_later_command(sandbox: Sandbo
     assert sandbox.run("pgrep -c sleep").output == "1\n"
 
 
+def test_a_command_with_gigabytes_is_killed_at_its_time_limit_and_the_shell_survives(images: Images):
+    """The kernel takes as long to free them as to give them: that is no process which cannot be killed."""
+    with Sandbox(images.environment, images.layer, Limits(memory_mb=8000)) as sandbox:
+        held = sandbox.run(
+            """python3 -c "import time; x = b'x' * (3 << 30); print('held', flush=True); time.sleep(99)" """, 10
+        )
+        assert (held.timed_out, held.output) == (True, "held\n")
+        assert sandbox.run("echo on").output == "on\n"
+
+
 def test_background_job_s_output_comes_with_a_later_command(sandbox: Sandbox):
     sandbox.run("(until [ -e /tmp/go ]; do :; done; echo from behind; touch /tmp/gone) &")
     assert "from behind" in sandbox.run("touch /tmp/go; until [ -e /tmp/gone ]; do :; done").output

@@ -95,7 +95,10 @@ def test_older_processes_and_their_children_are_spared(family: subprocess.Popen[
 
 
 def test_all_are_ended_even_while_new_ones_start(family: subprocess.Popen[bytes]):
-    assert processes.end_all(lambda: [seen for pid in processes.children(family.pid) if (seen := processes.look(pid))])
+    def alive() -> list[processes.Process]:
+        return [seen for pid in processes.children(family.pid) if (seen := processes.look(pid))]
+
+    assert processes.end_all(alive, seconds=20)
     assert [pid for pid in processes.children(family.pid) if processes.look(pid)] == []
 
 

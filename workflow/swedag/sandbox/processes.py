@@ -5,10 +5,12 @@ start time.
 """
 
 import os
+import select
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,16 +89,32 @@ def proportional_bytes(pid: int) -> int:
 
 def send(process: Process, number: signal.Signals) -> None:
     """Signal exactly this process, if it still runs."""
+    with _handle(process) as handle:
+        if handle is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+
+
+def wait_for_end(process: Process, deadline: float) -> None:
+    """Return when the process has ended, or at `deadline`: the kernel takes a second to free some gigabytes."""
+    with _handle(process) as handle:
+        if handle is not None:
+            ended = select.poll()
+            ended.register(handle, select.POLLIN)
+            ended.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+
+@contextmanager
+def _handle(process: Process) -> Iterator[int | None]:
+    """A pidfd of exactly this process; None when it has ended."""
     try:
         handle = os.pidfd_open(process.pid)
     except ProcessLookupError:
+        yield None
         return
     try:
         same = look(process.pid)
-        if same is not None and same.started == process.started:
-            signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        pass
+        yield handle if same is not None and same.started == process.started else None
     finally:
         os.close(handle)
 
@@ -117,11 +135,12 @@ def started_by(root: int, since: int, but: int) -> list[Process]:
     return found
 
 
-def end_all(find: Callable[[], list[Process]], passes: int = 100) -> bool:
-    """Kill what `find` returns until it finds nothing; False if new ones kept coming through all `passes`.
+def end_all(find: Callable[[], list[Process]], seconds: float, passes: int = 100) -> bool:
+    """Kill what `find` returns until it finds nothing; False if after `seconds` some are left.
 
     All are stopped before the first is killed: who is stopped starts no other, so that a fork bomb runs dry.
     """
+    deadline = time.monotonic() + seconds
     stopped: set[Process] = set()
     for _ in range(passes):
         fresh = {process.pid for process in stopped}
@@ -131,10 +150,11 @@ def end_all(find: Callable[[], list[Process]], passes: int = 100) -> bool:
         for process in new:
             send(process, signal.SIGSTOP)
         stopped.update(new)
-    for _ in range(passes):
-        found = find()
-        if not found:
-            return True
+    while found := find():
+        if time.monotonic() > deadline:
+            return False
         for process in found:
             send(process, signal.SIGKILL)
-    return False
+        for process in found:
+            wait_for_end(process, deadline)
+    return True

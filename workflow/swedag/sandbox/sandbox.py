@@ -228,7 +228,7 @@ class Sandbox:
             shell = processes.look(self._shell)
             if shell is not None:
                 processes.send(shell, signal.SIGKILL)
-        elif not processes.end_all(partial(processes.started_by, self.first_pid, since, self._shell)):
+        elif not processes.end_all(partial(processes.started_by, self.first_pid, since, self._shell), RECOVERY_SECONDS):
             self._lost("a command's processes could not all be killed")
         try:
             container.hear("ended", time.monotonic() + RECOVERY_SECONDS, collect)
