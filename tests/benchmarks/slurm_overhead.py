@@ -19,6 +19,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -103,17 +104,24 @@ def main(
 
 
 def beside(expected: Path, found: Path) -> str:
-    """How many files of each kind are the same in two results folders, to the byte."""
-    lines = ["| artifacts | files | as on this machine without Slurm |", "|---|---:|---:|"]
+    """How many files of each kind are the same in two results folders, to the byte, and where the others differ."""
+    rows, differ = [], []
     for pattern in ARTIFACTS:
-        paths = {path.relative_to(folder) for folder in (expected, found) for path in folder.glob(pattern)}
-        same = [path for path in paths if _content(expected / path) == _content(found / path) is not None]
-        lines.append(f"| `{pattern}` | {len(paths)} | {len(same)} |")
-    return "\n".join(lines)
+        paths = sorted({path.relative_to(folder) for folder in (expected, found) for path in folder.glob(pattern)})
+        others = [path for path in paths if _content(expected / path) != _content(found / path)]
+        rows.append([f"`{pattern}`", str(len(paths)), str(len(paths) - len(others))])
+        differ += [f"- {path}: {_difference(expected / path, found / path)}" for path in others]
+    return "\n".join([machine.table(["artifacts", "files", "as on this machine without Slurm"], rows), "", *differ])
 
 
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _difference(expected: Path, found: Path) -> str:
+    lines = zip_longest(_content(expected).splitlines(), _content(found).splitlines(), fillvalue=b"")
+    one, other = next(pair for pair in lines if pair[0] != pair[1])
+    return f"{one[:200]!r} there, {other[:200]!r} on Slurm"
 
 
 def table(jobs: list[Job]) -> str:
