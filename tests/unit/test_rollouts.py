@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from swedag.artifacts import write_jsonl
+from swedag.digest import digest
 from swedag.errors import SwedagError
 from swedag.images.record import ImageRecord
 from swedag.instances import Instance
@@ -21,7 +22,7 @@ from swedag.journal import Journal
 from swedag.rollouts import RolloutSettings, endpoint, step
 from swedag.rollouts.attempt import Job
 from swedag.rollouts.endpoint import Answer, EndpointError, Sampling, connect
-from swedag.rollouts.keys import derive_seed, digest, rollout_key, served
+from swedag.rollouts.keys import derive_seed, rollout_key
 from swedag.rollouts.shard import Shard, _make_all
 from swedag.rollouts.step import available
 from swedag.rollouts.throttle import Throttle, cache_usage
@@ -229,23 +230,6 @@ def test_a_whole_image_needs_no_layer(tmp_path: Path) -> None:
     assert rollout_key(whole, settings(), "m") != rollout_key(
         replace(layered, layer=layered.environment), settings(), "m"
     )
-
-
-def test_what_is_served_is_known_by_the_adapter_by_its_base_and_by_the_image(tmp_path: Path) -> None:
-    base, adapter, image = tmp_path / "base", tmp_path / "adapter", tmp_path / "vllm.sif"
-    for path, content in {
-        base / "config.json": "{}",
-        adapter / "adapter_config.json": json.dumps({"base_model_name_or_path": str(base), "r": 8}),
-        image: "vLLM",
-    }.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(content)
-    found = {served(adapter, image), served(adapter, None), served(base, image)}
-    for path in (base / "config.json", image):
-        path.write_text("{ }")
-        digest.cache_clear()
-        found.add(served(adapter, image))
-    assert len(found) == 5
 
 
 def test_seeds_are_fixed_by_seed_instance_and_run() -> None:

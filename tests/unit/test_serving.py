@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from swedag.digest import digest
 from swedag.errors import SwedagError
 from swedag.node_folder import node_folder
 from swedag.serving import Server, ServingError, ServingSettings, serve, tool_python
-from swedag.serving.command import server_command, server_environment
+from swedag.serving.command import served, server_command, server_environment
 from swedag.serving.process import _guarded, _short_folder, _wait_until_ready, tail
 
 LINGERING = ["sh", "-c", "sleep 1000 & echo started; wait"]
@@ -83,6 +84,23 @@ def test_an_adapter_is_served_on_its_base_which_an_image_sees_too(tmp_path: Path
     description.write_text(json.dumps({"base_model_name_or_path": str(base), "r": 1000}))
     with pytest.raises(SwedagError, match=r"set lora\.merge"):
         server_command(adapter, "judge", 1, settings, image)
+
+
+def test_what_is_served_is_known_by_the_adapter_by_its_base_and_by_the_image(tmp_path: Path) -> None:
+    base, adapter, image = tmp_path / "base", tmp_path / "adapter", tmp_path / "vllm.sif"
+    for path, content in {
+        base / "config.json": "{}",
+        adapter / "adapter_config.json": json.dumps({"base_model_name_or_path": str(base), "r": 8}),
+        image: "vLLM",
+    }.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    found = {served(adapter, image), served(adapter, None), served(base, image)}
+    for path in (base / "config.json", image):
+        path.write_text("{ }")
+        digest.cache_clear()
+        found.add(served(adapter, image))
+    assert len(found) == 5
 
 
 def test_absent_image_and_parallelism_on_cpus_are_refused(python: str, tmp_path: Path) -> None:

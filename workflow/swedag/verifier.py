@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
 
-from swedag.artifacts import read_jsonl, sha256, sha256_file, write_jsonl
+from swedag.artifacts import read_jsonl, sha256, write_jsonl
 from swedag.errors import SwedagError
 from swedag.journal import Journal
 from swedag.judgement import Asked, Form, fit, opening, question, words
 from swedag.lease import claim
-from swedag.serving import Server, ServingSettings, serve
+from swedag.serving import Server, ServingSettings, serve, served
 from swedag.trajectory import Message, Rollout
 
 
@@ -68,8 +68,8 @@ def main(
     """Score every rollout of a shard with a verifier behind vLLM."""
     chosen = ScoreSettings.model_validate_json(settings)
     rows = read_jsonl(rollouts, Rollout)
-    weights = " ".join(sha256_file(path) for path in sorted(model.glob("*.safetensors")))
-    keys = [sha256(json.dumps([settings, weights, _asked(row, chosen.form)])) for row in rows]
+    judge = served(model, server_image)
+    keys = [sha256(json.dumps([settings, judge, _asked(row, chosen.form)])) for row in rows]
     with claim(work), Journal(work / "journal.jsonl") as journal:
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in journal}
         if missing:

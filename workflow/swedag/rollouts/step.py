@@ -18,9 +18,10 @@ from swedag.lease import claim
 from swedag.progress import CONSOLE, progress
 from swedag.rollouts.attempt import Job
 from swedag.rollouts.budget import money_spent
-from swedag.rollouts.keys import derive_seed, rollout_key, served
+from swedag.rollouts.keys import derive_seed, rollout_key
 from swedag.rollouts.settings import EndpointSettings, RolloutSettings
 from swedag.rollouts.shard import Shard, sample, sample_outside
+from swedag.serving import served
 from swedag.trajectory import Rollout
 
 M = TypeVar("M", bound=BaseModel)

@@ -5,8 +5,8 @@ with serve(Path("results/models/base"), ServingSettings(), log) as server:
     client.chat.completions.create(model=server.model, ...)
 """
 
-from swedag.serving.command import base_of, tool_python
+from swedag.serving.command import served, tool_python
 from swedag.serving.process import Server, ServingError, serve
 from swedag.serving.settings import ServingSettings
 
-__all__ = ["Server", "ServingError", "ServingSettings", "base_of", "serve", "tool_python"]
+__all__ = ["Server", "ServingError", "ServingSettings", "serve", "served", "tool_python"]

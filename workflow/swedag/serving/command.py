@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from swedag.apptainer import find_apptainer
+from swedag.digest import digest
 from swedag.errors import SwedagError
 from swedag.serving import cpu_server
 from swedag.serving.settings import ServingSettings
@@ -78,6 +79,11 @@ def base_of(model: Path) -> Path | None:
     if not (base / "config.json").is_file():
         raise SwedagError(f"{description}: the model that it adapts, {base}, is no model folder")
     return base
+
+
+def served(model: Path, image: Path | None) -> str:
+    """Digest of what answers: a model folder, the model below it where it is an adapter, and the image with vLLM."""
+    return " ".join(digest(path) for path in (model, base_of(model), image) if path)
 
 
 def _adapter(adapter: Path, base: Path, name: str) -> list[str]:
