@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shlex
 
 from snakemake.settings.types import DeploymentMethod
 
@@ -80,7 +81,7 @@ def serve_image():
 
 def server_option():
     """For the steps that start vLLM, which stay outside of its image: they start sandboxes, too."""
-    return f"--server-image {serve_image()}" if serve_image() else ""
+    return f"--server-image {shlex.quote(serve_image())}" if serve_image() else ""
 
 
 # Rollout sets: blocks of runs x shards of instances

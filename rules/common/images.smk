@@ -4,6 +4,7 @@ from pathlib import Path
 from swedag.datasets.specs import spec_files
 from swedag.images.pull import RegistrySettings
 from swedag.images.spec import find, suite
+from swedag.images.tool_image import TOOL_LOCKS
 
 SPEC_ENVIRONMENTS = CONFIG.spec_environments()
 SLIM_ENVIRONMENTS = CONFIG.slim_environments()
@@ -13,12 +14,6 @@ PULLED = [
     if isinstance(getattr(dataset, "images", None), RegistrySettings)
 ]
 BUILT = [name for name in CONFIG.runnable_datasets() if name not in PULLED]
-TOOL_LOCKS = {
-    "train-cpu": "train-cpu",
-    "train-gpu": "train-gpu",
-    "serve-cpu": "tools-cpu",
-    "serve-gpu": "serve-gpu",
-}
 
 
 def environment_settings(wildcards):

@@ -64,7 +64,9 @@ def main(
     ] = None,
 ) -> None:
     """Run a config on a Slurm of its own, and the no-op rerun of the paper."""
-    state = machine.describe()
+    state, expected = machine.describe(), ROOT / "results" / Path(config).stem
+    if not expected.is_dir():
+        sys.exit(f"{expected}: no such folder; run {config} on this machine first (make demo)")
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
         Path(folder).chmod(0o755)
         cluster, whole, paper = [Path(folder) / name for name in ("cluster", "whole", "paper")]
@@ -80,7 +82,7 @@ def main(
             print(f"{' '.join(run.words)}\nits output: {run.log}", file=sys.stderr)
             said = run.finish(seconds=LONGEST_SECONDS)
             seconds, jobs = time.monotonic() - started, jobs_of(site, said)
-            same = beside(ROOT / "results" / site.results.name, site.results)
+            same = beside(expected, site.results)
         noop_seconds, noop_jobs = noop_rerun(paper)
     met = "met" if noop_seconds <= TARGET_SECONDS else "MISSED"
     text = "\n".join(
@@ -114,14 +116,16 @@ def beside(expected: Path, found: Path) -> str:
     return "\n".join([machine.table(["artifacts", "files", "as on this machine without Slurm"], rows), "", *differ])
 
 
-def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() else b""
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _difference(expected: Path, found: Path) -> str:
-    lines = zip_longest(_content(expected).splitlines(), _content(found).splitlines(), fillvalue=b"")
-    one, other = next(pair for pair in lines if pair[0] != pair[1])
-    return f"{one[:200]!r} there, {other[:200]!r} on Slurm"
+    one, other = _content(expected), _content(found)
+    if one is None or other is None:
+        return f"only {'on Slurm' if one is None else 'there'}"
+    lines = zip_longest(one.splitlines(keepends=True), other.splitlines(keepends=True))
+    return next(f"{there!r:.200} there, {here!r:.200} on Slurm" for there, here in lines if there != here)
 
 
 def table(jobs: list[Job]) -> str:

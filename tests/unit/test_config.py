@@ -201,6 +201,14 @@ def test_a_table_of_code_needs_ids(paper):
         load(values, ["paper.yaml"])
 
 
+def test_an_image_that_is_made_here_must_be_one_of_those_that_are(values):
+    values["serve_image"] = "./results/images/tools/serve-gpu.sif"
+    assert load(values, ["mine.yaml"]).serve_image == "results/images/tools/serve-gpu.sif"
+    values["serve_image"] = "results/images/tools/serve-gpus.sif"
+    with pytest.raises(SwedagError, match=r"serve_image: .*no such image is made here; known: .*serve-gpu\.sif"):
+        load(values, ["mine.yaml"])
+
+
 @pytest.mark.parametrize(
     ("block", "name", "key", "value", "message"),
     [

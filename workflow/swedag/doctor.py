@@ -112,12 +112,12 @@ def subordinate_ids() -> Check:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         name = str(os.getuid())
-    table = Path("/etc/subuid")
-    lines = table.read_text().splitlines() if table.is_file() else []
-    if any(line.split(":")[0] == name for line in lines):
-        return Check("subordinate ids", "ok", "/etc/subuid has a range")
-    remedy = f"only to make images here: echo {name}:100000:65536 >> /etc/subuid and /etc/subgid (as root)"
-    return Check("subordinate ids", "note", f"no range of {name} in /etc/subuid", remedy)
+    tables = [Path("/etc/subuid"), Path("/etc/subgid")]
+    absent = [str(table) for table in tables if not (table.is_file() and f"\n{name}:" in f"\n{table.read_text()}")]
+    if not absent:
+        return Check("subordinate ids", "ok", "/etc/subuid and /etc/subgid have a range")
+    remedy = f"only to make images here: {name}:FIRST:65536 there, with ids that are nobody else's (as root)"
+    return Check("subordinate ids", "note", f"no range of {name} in {' and '.join(absent)}", remedy)
 
 
 def scratch_space() -> Check:

@@ -90,7 +90,10 @@ def main(
     assume: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of an assumption")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="The table as CSV, without assumptions")] = False,
 ) -> None:
-    """Tell what a config costs before anything runs: a table by stage, and what it rests on."""
+    """Tell what a config costs before anything runs: a table by stage, and what it rests on.
+
+    The images that jobs run in with `--sdm apptainer` are the profile's, and not counted.
+    """
     chosen, known = load(read_together(config), [*config]), assumptions(assume or [])
     measured = read_past(root, [chosen.run, *(past or [])])
     stages = plan(chosen, known, measured)

@@ -27,11 +27,11 @@ class Reference(BaseModel):
         return self.where | (self.rows[position] if self.rows else {})
 
 
-def ranked_values(reference: Reference | None, table: "ReferenceTable | None", position: int, ours: str) -> list[float]:
-    """The paper's values by rank, 1 first, for our column `ours` of the set at `position`; none without a table."""
+def ranked_successes(reference: Reference | None, table: "ReferenceTable | None", position: int) -> list[float]:
+    """The paper's numbers of resolved attempts by rank, 1 first, of the set at `position`; none without a table."""
     if table is None or reference is None:
         return []
-    return table.series(reference.selection(position), "rank", reference.columns[ours])
+    return table.series(reference.selection(position), "rank", reference.columns["resolved"])
 
 
 class ReferenceTable:

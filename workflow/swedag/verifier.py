@@ -20,7 +20,7 @@ from rich.progress import track
 
 from swedag.artifacts import read_jsonl, sha256, write_jsonl
 from swedag.errors import SwedagError
-from swedag.journal import Journal
+from swedag.journal import Journal, code_digest
 from swedag.judgement import Asked, Form, fit, opening, question, words
 from swedag.lease import claim
 from swedag.serving import Server, ServingSettings, serve, served
@@ -68,8 +68,8 @@ def main(
     """Score every rollout of a shard with a verifier behind vLLM."""
     chosen = ScoreSettings.model_validate_json(settings)
     rows = read_jsonl(rollouts, Rollout)
-    judge = served(model, server_image)
-    keys = [sha256(json.dumps([settings, judge, _asked(row, chosen.form)])) for row in rows]
+    judge = [served(model, server_image), code_digest("verifier")]
+    keys = [sha256(json.dumps([settings, *judge, _asked(row, chosen.form)])) for row in rows]
     with claim(work), Journal(work / "journal.jsonl") as journal:
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in journal}
         if missing:

@@ -9,7 +9,7 @@ from swedag.figures.settings import SuccessesFigure
 from swedag.figures.style import INK, MUTED, SERIES, blank
 from swedag.metrics.reading import Table
 from swedag.metrics.successes import successes
-from swedag.reference import ReferenceTable, ranked_values
+from swedag.reference import ReferenceTable, ranked_successes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def ranked(settings: SuccessesFigure, tables: dict[str, Table], reference: Refer
         named = f"{label}: {len(counts)} of {len(tables[name].instances)} instances, {sum(counts)} rollouts"
         places = range(1, len(counts) + 1)
         axes.bar(places, counts, width=0.86, color=colour, alpha=1 / len(settings.sets), label=named)
-        theirs = ranked_values(settings.reference, reference, position, "resolved")
+        theirs = ranked_successes(settings.reference, reference, position)
         if theirs:
             named = settings.reference.label if settings.reference else ""
             told = f"{named}: {len(theirs)} instances, {sum(theirs):.0f} rollouts"

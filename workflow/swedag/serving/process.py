@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from swedag.errors import SwedagError
 from swedag.node_folder import node_folder
 from swedag.serving.command import server_command, server_environment
@@ -104,12 +106,22 @@ def _guarded(
         try:
             yield guard
         finally:
+            family = _descendants(guard.pid)
             assert guard.stdin is not None
             guard.stdin.close()
             guard.wait()
             # Nothing is left of the session unless someone has killed the guard itself.
             with suppress(ProcessLookupError):
                 os.killpg(guard.pid, signal.SIGKILL)
+            # Who is killed still holds its memory, a GPU's too, for as long as the kernel takes to free it.
+            psutil.wait_procs(family, GRACE_SECONDS)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _short_folder() -> Path | None:

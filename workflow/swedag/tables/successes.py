@@ -5,7 +5,7 @@ In: the attempts of each set. Out: one row per set and rank, most successes firs
 
 from swedag.metrics.reading import Table
 from swedag.metrics.successes import in_words, successes
-from swedag.reference import ReferenceTable, ranked_values
+from swedag.reference import ReferenceTable, ranked_successes
 from swedag.tables.document import Cell, Document
 from swedag.tables.settings import SuccessesTable
 
@@ -16,7 +16,7 @@ def ranked(settings: SuccessesTable, tables: dict[str, Table], reference: Refere
     notes: list[str] = []
     for position, (label, name) in enumerate(settings.named()):
         found = successes(tables[name])
-        theirs = [int(value) for value in ranked_values(settings.reference, reference, position, "resolved")]
+        theirs = [int(value) for value in ranked_successes(settings.reference, reference, position)]
         for rank in range(1, max(1, len(found), len(theirs)) + 1):
             instance_id, resolved = found[rank - 1] if rank <= len(found) else ("", 0)
             attempts = len(tables[name].instances.get(instance_id, []))
