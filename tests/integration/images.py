@@ -10,14 +10,11 @@ from pathlib import Path
 
 from swedag.artifacts import sha256
 from swedag.images import environment, sources, system, wheels
+from swedag.images.tool_image import TOOL_LOCKS
 from tests.conftest import ROOT, Checkout, copy_sources
 
 FOLDER = ROOT / "results" / "images"
 SUITE = "bookworm"
-TOOLS = {
-    "train-cpu": ("envs/train.def", "envs/train-cpu.lock"),
-    "serve-cpu": ("envs/serve.def", "envs/tools-cpu.lock"),
-}
 
 
 def pytest_only_environment() -> Path:
@@ -47,8 +44,8 @@ def _operating_system() -> Path:
 
 def tool_image(tool: str) -> Path:
     """The image of a tool, such as train-cpu, built by its own rules; its digest lies beside it."""
-    definition, lock = TOOLS[tool]
-    made_of = [ROOT / definition, ROOT / lock, ROOT / "workflow/swedag/images/tool_image.py"]
+    envs = [ROOT / "envs" / name for name in (f"{tool.partition('-')[0]}.def", f"{TOOL_LOCKS[tool]}.lock")]
+    made_of = [*envs, ROOT / "workflow/swedag/images/tool_image.py"]
     key = sha256("".join(path.read_text() for path in made_of))[:12]
     image = FOLDER / "tests" / f"{tool}-{key}.sif"
     with _alone():

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import Checkout, mini_checkout
-from tests.integration.images import TOOLS, put_tool_image
+from tests.integration.images import put_tool_image
 from tests.slurm.cluster import ACCOUNT, Cluster, running, until
 
 CONFIG = "config/mini.yaml"
@@ -144,7 +144,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A checkout in which `snakemake --profile slurm all` has made the DAG in small."""
     site = Site(cluster, mini_checkout(tmp_path_factory.mktemp("whole")))
-    for tool in TOOLS:
+    for tool in ("train-cpu", "serve-cpu"):
         put_tool_image(site.checkout, tool)
     site.start("all").finish(seconds=1200)
     return site

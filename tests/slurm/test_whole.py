@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.slurm_overhead import jobs_of, submitted, table
+from tests.benchmarks.slurm_demonstration import jobs_of, submitted, table
 from tests.conftest import Checkout
 from tests.slurm.conftest import RESULTS, Site
 

@@ -23,11 +23,11 @@ def rollout_key(job: Job, settings: RolloutSettings, model: str | EndpointSettin
         decisive(settings, endpoint),
         job.instance.model_dump(mode="json"),
         [job.policy, job.run, job.seed, *([] if endpoint else [model]), *images],
-        [_digest(tuple(sources(settings, endpoint)))],
+        [_digest_of_code(tuple(sources(settings, endpoint)))],
     ]
     return sha256(json.dumps(parts, sort_keys=True))
 
 
 @lru_cache
-def _digest(files: tuple[str, ...]) -> str:
+def _digest_of_code(files: tuple[str, ...]) -> str:
     return sha256("\n".join(sha256(Path(file).read_bytes()) for file in files))

@@ -1,10 +1,10 @@
 """The demonstration on a Slurm of its own: its results beside those of `make demo`, and what Slurm costs beside the work.
 
     make demo
-    python -m tests.benchmarks.slurm_overhead       # as root, after envs/install-slurm.sh
+    python -m tests.benchmarks.slurm_demonstration       # as root, after envs/install-slurm.sh
 
 In: results/demo of this checkout. `snakemake --profile slurm all` makes the same in a fresh copy, tool images included.
-Out, on the terminal and in results/benchmarks/slurm_overhead.md: which artifacts are the same to the byte; for each job
+Out, on the terminal and in results/benchmarks/slurm_demonstration.md: which artifacts are the same to the byte; for each job
 with a benchmark, how much longer its allocation lasted than its command, and how long after its end Snakemake noticed;
 and the no-op rerun of a finished paper-scale DAG, whose artifacts are empty files.
 """
@@ -101,7 +101,7 @@ def main(
             "",
         ]
     )
-    write_text(Path("results/benchmarks/slurm_overhead.md"), text)
+    write_text(Path("results/benchmarks/slurm_demonstration.md"), text)
     print(text)
 
 
@@ -130,14 +130,14 @@ def _difference(expected: Path, found: Path) -> str:
 
 def table(jobs: list[Job]) -> str:
     """Medians by rule, and of all."""
-    lines = ["| rule | jobs | command, s | allocation beyond it, s | noticed after, s |", "|---|---:|---:|---:|---:|"]
+    rows = []
     for rule in [*sorted({job.rule for job in jobs}), "all"]:
         some = [job for job in jobs if rule in (job.rule, "all")]
         command = statistics.median(job.command for job in some)
         beyond = statistics.median(job.allocation - job.command for job in some)
         noticed = statistics.median(job.noticed for job in some)
-        lines.append(f"| {rule} | {len(some)} | {command:.1f} | {beyond:.1f} | {noticed:.1f} |")
-    return "\n".join(lines)
+        rows.append([rule, str(len(some)), f"{command:.1f}", f"{beyond:.1f}", f"{noticed:.1f}"])
+    return machine.table(["rule", "jobs", "command, s", "allocation beyond it, s", "noticed after, s"], rows)
 
 
 def jobs_of(site: Site, said: str) -> list[Job]:
